@@ -1,0 +1,1 @@
+"""The `rayserve-par` command: thin commands over the layers to the left."""

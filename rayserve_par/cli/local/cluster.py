@@ -1,0 +1,148 @@
+"""Starts and stops a Ray cluster of one head and several GPU nodes on this machine.
+
+Each node is a real raylet with its own counted GPUs and labels; all share this machine's address,
+so everything else keys on node ids. The head holds no GPU, so it is never part of an instance.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rayserve_par.cli.local import session as sessions
+from rayserve_par.cli.local.session import HOST, Session
+from rayserve_par.serving.cluster_view import GPU_LABEL
+
+# Counted CPUs, not cores: replicas take one each, so that several fit on small machines.
+_COUNTED_CPUS = 8
+_OBJECT_STORE_BYTES = 100 * 2**20
+
+
+@dataclass(slots=True)
+class LocalCluster:
+    """Context manager: a running cluster inside, nothing of it afterwards."""
+
+    http_port: int
+    nodes: int = 2
+    gpus_per_node: int = 2
+    gpu_kind: str = "logical-cpu"
+    session: Session | None = None
+    worker_nodes: dict[str, Any] = field(default_factory=dict)
+    _cluster: Any = None
+    _saved_environment: dict[str, str | None] = field(default_factory=dict)
+
+    def start(self) -> Session:
+        """Start the head and the nodes; on failure everything is stopped again.
+
+        Raises:
+            RefusedError: the port is busy or the disk is full.
+        """
+        sessions.sweep_dead_sessions()
+        sessions.check_port(self.http_port)
+        folder = sessions.make_folder()
+        name = sessions.session_name(os.getpid())
+        assert name is not None, "this process lives"
+        dashboard_port, gcs_port = sessions.free_ports(2)
+        self.session = Session(
+            name=name,
+            owner_pid=os.getpid(),
+            folder=str(folder),
+            gcs_address=f"{HOST}:{gcs_port}",
+            dashboard_url=f"http://{HOST}:{dashboard_port}",
+            http_port=self.http_port,
+        )
+        sessions.write_session(self.session)
+        self._set_environment(sessions.cluster_environment(name, folder))
+        try:
+            self._start_head(folder, gcs_port, dashboard_port)
+            for index in range(self.nodes):
+                self.add_node(f"node-{index + 1}")
+        except BaseException:
+            self.stop()
+            raise
+        return self.session
+
+    def _start_head(self, folder: Path, gcs_port: int, dashboard_port: int) -> None:
+        from ray._private import ray_constants
+        from ray.cluster_utils import Cluster
+
+        # The environment decides this when Ray is imported; this process may have done so before.
+        ray_constants.ENABLE_RAY_CLUSTER = False
+        ray_folder = folder / "ray"
+        ray_folder.mkdir()
+        self._cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "node_name": "head",
+                "node_ip_address": HOST,
+                "gcs_server_port": gcs_port,
+                "num_cpus": _COUNTED_CPUS,
+                "num_gpus": 0,
+                "temp_dir": str(ray_folder),
+                "include_dashboard": True,
+                "dashboard_host": HOST,
+                "dashboard_port": dashboard_port,
+                "dashboard_agent_listen_port": 0,
+                "object_store_memory": _OBJECT_STORE_BYTES,
+            },
+        )
+
+    def add_node(self, name: str) -> None:
+        """Add one GPU node and wait until Ray knows it."""
+        self.worker_nodes[name] = self._cluster.add_node(
+            node_name=name,
+            node_ip_address=HOST,
+            num_cpus=_COUNTED_CPUS,
+            num_gpus=self.gpus_per_node,
+            labels={GPU_LABEL: self.gpu_kind},
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+
+    def kill_node(self, name: str) -> None:
+        """Kill one node's processes as a power failure would."""
+        self._cluster.remove_node(self.worker_nodes.pop(name), allow_graceful=False)
+
+    def stop(self) -> None:
+        """Stop every process of the cluster and delete its folder; safe to call twice."""
+        if self.session is None:
+            return
+        import ray
+
+        ray.shutdown()
+        if self._cluster is not None:
+            self._cluster.shutdown()
+        sessions.kill_session(self.session.name)
+        shutil.rmtree(self.session.folder, ignore_errors=True)
+        sessions.forget_session(self.session.name)
+        self._restore_environment()
+        self.session = None
+        self._cluster = None
+
+    def _set_environment(self, variables: dict[str, str]) -> None:
+        for key, value in variables.items():
+            self._saved_environment[key] = os.environ.get(key)
+            os.environ[key] = value
+
+    def _restore_environment(self) -> None:
+        for key, value in self._saved_environment.items():
+            if value is None:
+                os.environ.pop(key, None)
+            else:
+                os.environ[key] = value
+        self._saved_environment.clear()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()

@@ -1,0 +1,1 @@
+"""Observe, decide, act: what runs on the cluster, and how it gets there."""

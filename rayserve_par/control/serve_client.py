@@ -1,0 +1,103 @@
+"""Talks to Ray Serve's REST API, the one that `serve deploy` uses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+
+_POLL_SECONDS = 0.5
+_FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+
+
+@dataclass(frozen=True, slots=True)
+class AppState:
+    """One application as Serve sees it."""
+
+    name: str
+    status: str
+    message: str
+    route_prefix: str | None
+    replicas: tuple[Mapping[str, Any], ...]
+    deployment_message: str
+
+    @property
+    def running(self) -> bool:
+        """Whether every wanted replica serves."""
+        return self.status == "RUNNING"
+
+    @property
+    def failed(self) -> bool:
+        """Whether Serve has given up on it."""
+        return self.status in _FAILED
+
+
+class ServeClient:
+    """Deploy, watch and delete applications through the dashboard at `dashboard_url`."""
+
+    def __init__(self, dashboard_url: str) -> None:
+        self._client = ServeSubmissionClient(dashboard_url)
+
+    def deploy(self, document: Mapping[str, Any]) -> None:
+        """Make the cluster's applications those of `document` (as `serve deploy` does)."""
+        self._client.deploy_applications(dict(document))
+
+    def details(self) -> dict[str, Any]:
+        """Serve's whole state as its REST API gives it."""
+        details: dict[str, Any] = self._client.get_serve_details()
+        return details
+
+    def apps(self) -> tuple[AppState, ...]:
+        """Every application that Serve knows."""
+        return tuple(
+            _app_state(name, app) for name, app in self.details().get("applications", {}).items()
+        )
+
+    def app(self, name: str) -> AppState | None:
+        """The application `name`, or None."""
+        return next((app for app in self.apps() if app.name == name), None)
+
+    def delete_all(self) -> None:
+        """Delete every application and stop Serve."""
+        self._client.delete_applications()
+
+    def wait_for(
+        self,
+        name: str,
+        *,
+        done: Callable[[AppState | None], bool],
+        on_state: Callable[[AppState | None], None] = lambda _: None,
+        limit_seconds: float = 1800.0,
+    ) -> AppState | None:
+        """Poll the application until `done`; returns its last state.
+
+        Raises:
+            TimeoutError: it was not done within `limit_seconds`.
+        """
+        end = time.monotonic() + limit_seconds
+        while True:
+            state = self.app(name)
+            on_state(state)
+            if done(state):
+                return state
+            if time.monotonic() > end:
+                raise TimeoutError(
+                    f"Application {name} is {state.status if state else 'unknown'} after "
+                    f"{limit_seconds:.0f} s: {state.message if state else ''}"
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def _app_state(name: str, app: Mapping[str, Any]) -> AppState:
+    deployments = app.get("deployments", {}).values()
+    return AppState(
+        name=name,
+        status=app.get("status", "UNKNOWN"),
+        message=app.get("message", ""),
+        route_prefix=app.get("route_prefix"),
+        replicas=tuple(replica for d in deployments for replica in d.get("replicas", ())),
+        deployment_message="\n".join(d["message"] for d in deployments if d.get("message")),
+    )

@@ -1,0 +1,118 @@
+"""A cluster as groups of equal nodes, and the short form that people type.
+
+16xH200     16 GPUs in nodes of the usual size (8): 2 nodes
+2x8xH200    2 nodes of 8
+4xL40S      less than or one node: 1 node of 4
+B200        one node of the usual size
+2x8xH100,1x4xL40S    two groups
+"""
+
+import re
+from dataclasses import dataclass
+
+from rayserve_par.errors import RefusedError
+from rayserve_par.hardware.catalogue import gpu_by_name
+from rayserve_par.hardware.gpu import Gpu
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGroup:
+    """`nodes` equal nodes of `gpus_per_node` GPUs."""
+
+    name: str
+    gpu: Gpu
+    nodes: int
+    gpus_per_node: int
+
+    def __post_init__(self) -> None:
+        if self.nodes < 1 or self.gpus_per_node < 1:
+            raise RefusedError(
+                f"node group {self.name}: {self.nodes} nodes of {self.gpus_per_node} GPUs; both "
+                "must be at least 1."
+            )
+
+    @property
+    def gpus(self) -> int:
+        """All GPUs of the group."""
+        return self.nodes * self.gpus_per_node
+
+    @property
+    def tp_limit(self) -> int:
+        """The widest TP group: inside one node and one NVLink domain."""
+        return min(self.gpus_per_node, self.gpu.nvlink_domain_gpus)
+
+    @property
+    def label(self) -> str:
+        """Such as "2x8xH200"."""
+        return f"{self.nodes}x{self.gpus_per_node}x{self.gpu.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Node groups; their names differ."""
+
+    node_groups: tuple[NodeGroup, ...]
+
+    def __post_init__(self) -> None:
+        names = [group.name for group in self.node_groups]
+        if not names:
+            raise RefusedError("a cluster needs at least one node group; it has none.")
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise RefusedError(f"node groups have the same name: {', '.join(doubled)}. Rename one.")
+
+    @property
+    def gpus(self) -> int:
+        """All GPUs."""
+        return sum(group.gpus for group in self.node_groups)
+
+    @property
+    def label(self) -> str:
+        """Such as "2x8xH200,1x4xL40S"."""
+        return ",".join(group.label for group in self.node_groups)
+
+
+def _whole_nodes(text: str, gpus: int, gpu: Gpu) -> tuple[int, int]:
+    size = gpu.gpus_per_node
+    if gpus <= size:
+        return 1, gpus
+    if gpus % size:
+        whole = gpus // size
+        raise RefusedError(
+            f"{text!r}: {gpus} GPUs are not whole nodes of {size} x {gpu.name}: {gpus} / {size} = "
+            f"{gpus / size:g}. Write {whole * size}x{gpu.name} or {(whole + 1) * size}x{gpu.name}, "
+            f"or give the nodes: NODESxGPUSx{gpu.name}."
+        )
+    return gpus // size, size
+
+
+def _parse_group(text: str) -> tuple[Gpu, int, int]:
+    match = re.fullmatch(r"(?:(\d+)\s*[xX]\s*)?(?:(\d+)\s*[xX]\s*)?([A-Za-z][\w \-]*)", text)
+    if match is None:
+        raise RefusedError(
+            f"{text!r} is not a node group. Write GPUSxNAME (16xH200), NODESxGPUSxNAME "
+            "(2x8xH200) or NAME (B200, one node)."
+        )
+    first, second, name = match.groups()
+    gpu = gpu_by_name(name)
+    for number in (first, second):
+        if number is not None and int(number) < 1:
+            raise RefusedError(f"{text!r}: {number} is not at least 1.")
+    if second is not None:
+        return gpu, int(first), int(second)
+    nodes, size = _whole_nodes(text, int(first or gpu.gpus_per_node), gpu)
+    return gpu, nodes, size
+
+
+def parse_cluster(text: str) -> Cluster:
+    """Read "16xH200", "2x8xH200", "B200", or several with commas between.
+
+    Raises RefusedError for anything else, for unknown GPUs, and for GPUs that are not whole nodes.
+    """
+    groups: list[NodeGroup] = []
+    for part in text.split(","):
+        gpu, nodes, size = _parse_group(part.strip())
+        name = gpu.name.lower()
+        taken = sum(group.gpu.name == gpu.name for group in groups)
+        groups.append(NodeGroup(f"{name}-{taken + 1}" if taken else name, gpu, nodes, size))
+    return Cluster(tuple(groups))

@@ -1,0 +1,7 @@
+"""What a Hugging Face config says of a model."""
+
+from rayserve_par.model.hf_config import model_spec_from_config
+from rayserve_par.model.known import known_config, known_names
+from rayserve_par.model.spec import ModelSpec, MoeSpec
+
+__all__ = ["ModelSpec", "MoeSpec", "known_config", "known_names", "model_spec_from_config"]

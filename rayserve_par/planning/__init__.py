@@ -1,0 +1,20 @@
+"""Which layout, how many instances, and why."""
+
+from rayserve_par.planning.choose import RefusedLayout
+from rayserve_par.planning.layout import Layout
+from rayserve_par.planning.legality import illegal
+from rayserve_par.planning.plan import Plan, plan
+from rayserve_par.planning.plan_json import plan_from_json, plan_to_json
+from rayserve_par.planning.request import LayoutRequest, Target
+
+__all__ = [
+    "Layout",
+    "LayoutRequest",
+    "Plan",
+    "RefusedLayout",
+    "Target",
+    "illegal",
+    "plan",
+    "plan_from_json",
+    "plan_to_json",
+]

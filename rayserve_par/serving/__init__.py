@@ -1,0 +1,1 @@
+"""The edge that serves: the replica, the executor, the app builder, the front door."""

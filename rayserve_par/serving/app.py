@@ -1,0 +1,132 @@
+"""Ray Serve's application builder: plan on the live cluster, check that it fits, bind the replica.
+
+Serve calls `build_app` with the config's `args`; everything that cannot work is refused here, in
+seconds, instead of leaving a placement group PENDING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rayserve_par.hardware.cluster import Cluster
+from rayserve_par.placement.bundles import Placement, placement_for
+from rayserve_par.placement.fit import check_fit
+from rayserve_par.planning.plan import Plan, plan
+from rayserve_par.serving.config import AppArgs, parse_args
+from rayserve_par.serving.model_store.locate import Model, locate_model
+from rayserve_par.serving.replica_spec import ReplicaSpec
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+# Logical GPUs share one machine's memory, so their KV cache stays small unless the config says.
+_CPU_KV_CACHE_BYTES_PER_RANK = 256 * 2**20
+_CPU_ENGINE_DEFAULTS: dict[str, Any] = {
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": _CPU_KV_CACHE_BYTES_PER_RANK,
+}
+_CPU_WORKER_ENV = {
+    "RAYSERVE_PAR_CPU_RANKS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+}
+_WORKER_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+
+
+def plan_for(args: AppArgs, model: Model, cluster: Cluster) -> Plan:
+    """Plan `args` on `cluster`.
+
+    Raises:
+        RefusedError: no layout works, or the explicit one does not.
+    """
+    return plan(
+        model.spec,
+        cluster,
+        target=args.target,
+        request=args.layout_request,
+        kv_allowance=args.kv_allowance,
+        instances=args.num_replicas if isinstance(args.num_replicas, int) else None,
+        max_model_len=args.max_model_len,
+        gpu_memory_utilization=args.gpu_memory_utilization,
+    )
+
+
+def placement_of(made: Plan) -> Placement:
+    """Bundles and strategy of one instance of `made` on its node group."""
+    return placement_for(
+        made.layout,
+        across_nodes=made.across_nodes,
+        gpus_per_node=made.node_group.gpus_per_node,
+    )
+
+
+def wanted_replicas(args: AppArgs, made: Plan) -> int:
+    """Instances that must be there at the start: a number, the autoscaling minimum, or all."""
+    if args.autoscaling is not None:
+        return args.autoscaling.min_replicas
+    if args.num_replicas == "fit":
+        return made.instances
+    return args.num_replicas or 1
+
+
+def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
+    """What each replica is told."""
+    cpu_ranks = made.node_group.gpu.engine_backend == "cpu"
+    return ReplicaSpec(
+        model_path=model.load_path,
+        served_model_name=args.public_name,
+        plan=made,
+        placement=placement_of(made),
+        cpu_ranks=cpu_ranks,
+        engine={**(_CPU_ENGINE_DEFAULTS if cpu_ranks else {}), **args.engine},
+        worker_env={**_WORKER_ENV, **(_CPU_WORKER_ENV if cpu_ranks else {})},
+    )
+
+
+def deployment_options(args: AppArgs, made: Plan, spec: ReplicaSpec) -> dict[str, Any]:
+    """Serve's options of the replica deployment."""
+    placement, env = spec.placement, dict(spec.worker_env)
+    options: dict[str, Any] = {
+        "name": "instance",
+        "ray_actor_options": {"num_cpus": 1, "runtime_env": {"env_vars": env}},
+        "placement_group_bundles": [dict(bundle) for bundle in placement.bundles],
+        "placement_group_strategy": placement.strategy,
+        "max_ongoing_requests": args.max_ongoing_requests,
+        "health_check_period_s": 10,
+        "health_check_timeout_s": 30,
+        "graceful_shutdown_timeout_s": 30,
+    }
+    if args.autoscaling is not None:
+        options["autoscaling_config"] = args.autoscaling.model_dump()
+    else:
+        options["num_replicas"] = wanted_replicas(args, made)
+    return options
+
+
+def build_app(arguments: Mapping[str, Any]) -> Application:
+    """Build the Serve application of one model on the cluster that this process is connected to.
+
+    `arguments` is the config's `args:`; `AppArgs` documents its keys.
+
+    Raises:
+        RefusedError: the model, the layout or the cluster does not allow it; the message has the
+            numbers.
+    """
+    from ray import serve
+
+    from rayserve_par.serving.cluster_view import live_cluster, live_nodes
+    from rayserve_par.serving.replica import ModelReplica
+    from rayserve_par.serving.vllm_bridge.argument_names import check_argument_names
+    from rayserve_par.serving.vllm_bridge.versions import check_vllm_version, installed_vllm
+
+    args = parse_args(arguments, "the application")
+    check_vllm_version(installed_vllm())
+    check_argument_names(args.engine)
+    cluster = live_cluster()
+    model = locate_model(args.model)
+    made = plan_for(args, model, cluster)
+    spec = replica_spec(args, model, made)
+    check_fit(spec.placement, live_nodes(), wanted_replicas(args, made))
+    deployment = serve.deployment(serve.ingress()(ModelReplica))
+    return deployment.options(**deployment_options(args, made, spec)).bind(spec)

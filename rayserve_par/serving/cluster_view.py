@@ -1,0 +1,88 @@
+"""What a live Ray cluster reports, turned into `hardware` and `placement` terms.
+
+A node's GPU kind is its label `rayserve-par.io/gpu` (which wins) or the accelerator type that Ray
+detected; its NVLink domain the label `rayserve-par.io/nvlink-domain`, else the node itself.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import ray
+from ray._private.state import available_resources_per_node
+
+from rayserve_par.errors import RefusedError
+from rayserve_par.hardware.catalogue import gpu_by_name
+from rayserve_par.hardware.cluster import Cluster, NodeGroup
+from rayserve_par.placement.fit import NodeState
+
+GPU_LABEL = "rayserve-par.io/gpu"
+NVLINK_DOMAIN_LABEL = "rayserve-par.io/nvlink-domain"
+_RAY_ACCELERATOR_LABEL = "ray.io/accelerator-type"
+_RAY_ACCELERATOR_RESOURCE = "accelerator_type:"
+
+
+def _alive_nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _gpu_kind(node: dict[str, Any]) -> str:
+    labels = node.get("Labels", {})
+    kind = labels.get(GPU_LABEL) or labels.get(_RAY_ACCELERATOR_LABEL)
+    if kind:
+        return str(kind)
+    for resource in node["Resources"]:
+        if resource.startswith(_RAY_ACCELERATOR_RESOURCE):
+            return str(resource).removeprefix(_RAY_ACCELERATOR_RESOURCE)
+    raise RefusedError(
+        f"Node {node['NodeName']} has {node['Resources'].get('GPU', 0):g} GPUs of a kind that Ray "
+        f"does not report. Start it with: ray start --labels {GPU_LABEL}=H200 (or another name of "
+        "the hardware catalogue)."
+    )
+
+
+def live_nodes() -> list[NodeState]:
+    """Every living node with its GPUs in total and free now, by name."""
+    free = available_resources_per_node()
+    states = [
+        NodeState(
+            node_id=node["NodeID"],
+            name=node["NodeName"],
+            gpus_total=node["Resources"].get("GPU", 0.0),
+            gpus_free=free.get(node["NodeID"], {}).get("GPU", 0.0),
+            cpus_free=free.get(node["NodeID"], {}).get("CPU", 0.0),
+            nvlink_domain=node.get("Labels", {}).get(NVLINK_DOMAIN_LABEL, node["NodeID"]),
+        )
+        for node in _alive_nodes()
+    ]
+    return sorted(states, key=lambda state: (state.name, state.node_id))
+
+
+def nvlink_domains() -> dict[str, str]:
+    """NVLink domain of every living node by node id."""
+    return {state.node_id: state.nvlink_domain for state in live_nodes()}
+
+
+def live_cluster() -> Cluster:
+    """The living GPU nodes as node groups: one per GPU kind and number of GPUs a node.
+
+    Raises:
+        RefusedError: no node has a GPU, or a node's GPU kind is unknown.
+    """
+    counts: dict[tuple[str, int], int] = defaultdict(int)
+    for node in _alive_nodes():
+        gpus = int(node["Resources"].get("GPU", 0))
+        if gpus:
+            counts[gpu_by_name(_gpu_kind(node)).name, gpus] += 1
+    if not counts:
+        raise RefusedError(
+            f"The Ray cluster has {len(_alive_nodes())} nodes and no GPU. Add GPU nodes; without "
+            "GPUs, `rayserve-par serve` starts a local cluster whose GPUs are logical."
+        )
+    return Cluster(
+        tuple(
+            NodeGroup(name=f"{kind}x{gpus}", gpu=gpu_by_name(kind), nodes=nodes, gpus_per_node=gpus)
+            for (kind, gpus), nodes in sorted(counts.items())
+        )
+    )

@@ -1,0 +1,186 @@
+"""The arguments of `rayserve_par:build_app`: what a Serve config may say under `args:`.
+
+Strict: an unknown key is refused with the nearest valid name, and an engine argument that the
+layout or the front door owns is refused with the reason.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+from rayserve_par.errors import RefusedError
+from rayserve_par.planning.request import LayoutRequest, Target
+
+_LAYOUT = "the layout decides it; set layout: {tp, pp, dp, ep} instead"
+_PLACEMENT = "rayserve-par places the ranks itself"
+_FRONT = "Ray Serve owns the HTTP front; use http_options of the Serve config"
+_NAME = "set the key of the same meaning beside engine:"
+
+OWNED_ENGINE_ARGUMENTS: Mapping[str, str] = {
+    "model": f"{_NAME}: model",
+    "served_model_name": f"{_NAME}: served_model_name",
+    "tensor_parallel_size": _LAYOUT,
+    "pipeline_parallel_size": _LAYOUT,
+    "data_parallel_size": _LAYOUT,
+    "enable_expert_parallel": _LAYOUT,
+    "prefill_context_parallel_size": _LAYOUT,
+    "decode_context_parallel_size": _LAYOUT,
+    "data_parallel_rank": _PLACEMENT,
+    "data_parallel_start_rank": _PLACEMENT,
+    "data_parallel_size_local": _PLACEMENT,
+    "data_parallel_address": _PLACEMENT,
+    "data_parallel_rpc_port": _PLACEMENT,
+    "data_parallel_backend": _PLACEMENT,
+    "data_parallel_hybrid_lb": _PLACEMENT,
+    "data_parallel_external_lb": _PLACEMENT,
+    "distributed_executor_backend": _PLACEMENT,
+    "master_addr": _PLACEMENT,
+    "master_port": _PLACEMENT,
+    "nnodes": _PLACEMENT,
+    "node_rank": _PLACEMENT,
+    "worker_cls": _PLACEMENT,
+    "api_server_count": "one replica is one server; set num_replicas or autoscaling",
+    "headless": _PLACEMENT,
+    "host": _FRONT,
+    "port": _FRONT,
+    "uds": _FRONT,
+    "ssl_keyfile": _FRONT,
+    "ssl_certfile": _FRONT,
+    "ssl_ca_certs": _FRONT,
+    "root_path": _FRONT,
+}
+
+
+class StrictModel(BaseModel):
+    """Frozen model that refuses unknown keys with the nearest valid name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    _subject: ClassVar[str] = "args"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            for key in data:
+                if key not in cls.model_fields:
+                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.4)
+                    hint = f"did you mean {near[0]!r}? " if near else ""
+                    raise ValueError(
+                        f"unknown key {key!r} in {cls._subject}; {hint}"
+                        f"valid keys: {', '.join(cls.model_fields)}"
+                    )
+        return data
+
+
+class LayoutArgs(StrictModel):
+    """An explicit layout. `across: nodes` puts each TP group on a node of its own."""
+
+    _subject: ClassVar[str] = "layout"
+    tp: PositiveInt = 1
+    pp: PositiveInt = 1
+    dp: PositiveInt = 1
+    ep: PositiveInt = 1
+    across: Literal["auto", "nodes"] = "auto"
+
+    def request(self) -> LayoutRequest:
+        """The same as the planner's request."""
+        return LayoutRequest(tp=self.tp, pp=self.pp, dp=self.dp, ep=self.ep, across=self.across)
+
+
+class AutoscalingArgs(StrictModel):
+    """Ray Serve's own scaling by ongoing requests; the target is always set."""
+
+    _subject: ClassVar[str] = "autoscaling"
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: PositiveInt
+    target_ongoing_requests: PositiveFloat = 32.0
+    upscale_delay_s: float = Field(default=30.0, ge=0)
+    downscale_delay_s: float = Field(default=600.0, ge=0)
+    look_back_period_s: PositiveFloat = 30.0
+    metrics_interval_s: PositiveFloat = 10.0
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(
+                f"autoscaling.min_replicas {self.min_replicas} is above max_replicas "
+                f"{self.max_replicas}"
+            )
+        return self
+
+
+class AppArgs(StrictModel):
+    """One model, how it is laid out and how many instances serve it.
+
+    model: a folder, a hub id, or a built-in name (`rayserve-par models`).
+    hardware: what `plan` assumes without a cluster, e.g. "2x8xH200"; a live cluster's own nodes
+        always win.
+    num_replicas: a number, or "fit" for as many instances as the cluster holds at deployment.
+    engine: vLLM's engine and server arguments by their Python names.
+    """
+
+    model: str = Field(min_length=1)
+    served_model_name: str | None = None
+    layout: Literal["auto"] | LayoutArgs = "auto"
+    target: Target = Target.THROUGHPUT
+    hardware: str | None = None
+    num_replicas: PositiveInt | Literal["fit"] | None = None
+    autoscaling: AutoscalingArgs | None = None
+    kv_allowance: PositiveFloat = 1.8
+    max_ongoing_requests: PositiveInt = 512
+    engine: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_way_to_count(self) -> Self:
+        if self.num_replicas is not None and self.autoscaling is not None:
+            raise ValueError("num_replicas and autoscaling exclude each other; set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _engine_owns_its_own(self) -> Self:
+        for key in self.engine:
+            if key in OWNED_ENGINE_ARGUMENTS:
+                raise ValueError(f"engine.{key} is refused: {OWNED_ENGINE_ARGUMENTS[key]}")
+        return self
+
+    @property
+    def public_name(self) -> str:
+        """The name that clients ask for."""
+        return self.served_model_name or self.model.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def layout_request(self) -> LayoutRequest | None:
+        """The explicit layout, or None for auto."""
+        return None if self.layout == "auto" else self.layout.request()
+
+    @property
+    def gpu_memory_utilization(self) -> float:
+        """The engine's share of GPU memory; vLLM's default where the config is silent."""
+        return float(self.engine.get("gpu_memory_utilization", 0.9))
+
+    @property
+    def max_model_len(self) -> int | None:
+        """Longest request in tokens, where the config sets it as a number."""
+        value = self.engine.get("max_model_len")
+        return value if isinstance(value, int) else None
+
+
+def parse_args(data: Mapping[str, Any], where: str) -> AppArgs:
+    """Check the `args:` of one application.
+
+    Raises:
+        RefusedError: a key or value is not valid; one line for each.
+    """
+    try:
+        return AppArgs.model_validate(dict(data))
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            place = ".".join(map(str, problem["loc"]))
+            text = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"- {place}: {text}" if place else f"- {text}")
+        raise RefusedError(f"The args of {where} are not valid:\n" + "\n".join(lines)) from error

@@ -1,0 +1,1 @@
+"""Where models come from: folders, hub ids, and built-in ones prepared on this machine."""

@@ -1,0 +1,103 @@
+"""The Serve replica: exactly one instance, behind vLLM's own OpenAI server.
+
+Its life: start the instance -> verify the placement -> build vLLM's app -> serve. When the engine
+or a rank ends, the process leaves at once, so that Serve drops the replica, frees its placement
+group and starts the whole instance anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import serve
+
+from rayserve_par.serving.health import GenerationProof
+from rayserve_par.serving.instance_metrics import InstanceMetrics, instance_metrics
+from rayserve_par.serving.replica_spec import ReplicaSpec
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from rayserve_par.serving.vllm_bridge.instance import Instance
+
+logger = logging.getLogger("ray.serve")
+
+# Long enough for vLLM to answer the requests in flight with its own error body.
+_LEAVE_AFTER_SECONDS = 0.3
+
+
+class ModelReplica:
+    """One instance of a model; `ReplicaSpec` says which and where."""
+
+    def __init__(self, spec: ReplicaSpec) -> None:
+        self._spec = spec
+        self._instance: Instance | None = None
+        self._proof = GenerationProof(self._generate_one_token)
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: PLW3201 - Serve's name
+        from rayserve_par.serving.verification import verify_placement
+        from rayserve_par.serving.vllm_bridge.instance import start_instance
+        from rayserve_par.serving.vllm_bridge.stat_logger import stat_loggers
+
+        metrics = self._make_metrics()
+        self._instance = await start_instance(
+            self._spec, stat_loggers(metrics, self._proof.on_step)
+        )
+        self._instance.watch(self._leave)
+        verdict = verify_placement(self._spec.placement)
+        metrics.record_start(
+            self._spec.plan,
+            verified=verdict.ok,
+            start_seconds=self._instance.start_seconds,
+        )
+        if not verdict.ok:
+            self._instance.shutdown()
+            raise RuntimeError(
+                "The placement is not what the plan says:\n"
+                + "\n".join(f"- {violation}" for violation in verdict.violations)
+                + f"\n\nPlanned:\n{verdict.expected}\n\nFound:\n{verdict.actual}"
+            )
+        logger.info("Placement verified:\n%s", verdict.actual)
+        # vLLM's /health asks the engine client; it shall be true only while tokens come.
+        self._instance.engine.check_health = self.check_health
+        return await self._instance.build_asgi_app()
+
+    async def check_health(self) -> None:
+        """Serve's and vLLM's health check.
+
+        Raises:
+            RuntimeError: the engine or one of its ranks has ended.
+            TimeoutError: the engine lives and does not generate.
+        """
+        if self._instance is None:
+            return
+        if self._instance.failed:
+            raise RuntimeError("The engine has ended.")
+        await self._proof.prove()
+
+    async def _generate_one_token(self) -> None:
+        if self._instance is None:
+            raise RuntimeError("The engine has not started.")
+        await self._instance.generate_one_token()
+
+    def _make_metrics(self) -> InstanceMetrics:
+        context = serve.get_replica_context()
+        return instance_metrics(
+            model=self._spec.served_model_name,
+            instance=context.replica_id.unique_id,
+            node=ray.get_runtime_context().get_node_id(),
+        )
+
+    def _leave(self, reason: str) -> None:
+        logger.error("The replica leaves: %s.", reason)
+        time.sleep(_LEAVE_AFTER_SECONDS)
+        os._exit(1)
+
+    def __del__(self) -> None:
+        instance: Any = getattr(self, "_instance", None)
+        if instance is not None:
+            instance.shutdown()

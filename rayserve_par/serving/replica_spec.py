@@ -1,0 +1,27 @@
+"""What a replica is told at its creation: a plan, a placement and the engine's arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rayserve_par.placement.bundles import Placement
+from rayserve_par.planning.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """Everything one replica needs; pickled into Serve's deployment.
+
+    `model_path` is what vLLM loads (folder or hub id), `served_model_name` what clients ask for,
+    `cpu_ranks` whether the ranks are CPU processes, `worker_env` variables for every rank.
+    """
+
+    model_path: str
+    served_model_name: str
+    plan: Plan
+    placement: Placement
+    cpu_ranks: bool = False
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    worker_env: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""Executor that makes the plan's layout true: one bundle of `{"GPU": tp}` is one TP group.
+
+vLLM wants bundles of one GPU and orders ranks by node itself. `RayExecutorV2._init_executor` takes
+both from two module-level functions; for the length of that call they are replaced, so that rank r
+of DP rank d runs in bundle d x pp + r // tp. Afterwards every rank's node, bundle and GPU are
+written down where the replica and `rayserve-par status` read them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.util.placement_group import placement_group_table
+from vllm.v1.executor import ray_executor_v2
+
+from rayserve_par.placement.bundles import bundle_of_rank
+from rayserve_par.planning.layout import Layout
+from rayserve_par.serving.rank_table import RankRecord, publish_ranks
+
+if TYPE_CHECKING:
+    from ray.util.placement_group import PlacementGroup
+    from vllm.config import ParallelConfig
+
+# vLLM's names for what is replaced; one lock, because the replacement is per process.
+_PATCHED = ("initialize_ray_cluster", "get_bundles_sorted_by_node")
+_patch_lock = threading.Lock()
+
+
+class TopologyExecutor(ray_executor_v2.RayExecutorV2):  # type: ignore[misc]
+    """`RayExecutorV2` whose ranks go to the bundles that the plan gave them."""
+
+    def _init_executor(self) -> None:
+        with _patch_lock, _replaced(_use_given_group, _ranks_by_bundle(self.parallel_config)):
+            super()._init_executor()
+        self._publish_ranks()
+        _end_with_parent()
+
+    def _publish_ranks(self) -> None:
+        dp_rank = self.parallel_config.data_parallel_index
+        # A worker's actor is busy with its loop from now on, so it is asked through that loop.
+        places: list[tuple[str, str, int]] = self.collective_rpc(_own_place)
+        publish_ranks(
+            self.parallel_config.placement_group.id.hex(),
+            [
+                RankRecord(
+                    dp_rank=dp_rank,
+                    rank=handle.rank,
+                    bundle=handle.bundle_id_idx,
+                    actor_id=actor_id,
+                    node_id=node_id,
+                    gpu=gpu,
+                )
+                for handle, (actor_id, node_id, gpu) in zip(
+                    self.ray_worker_handles, places, strict=True
+                )
+            ],
+        )
+
+
+def _own_place(_worker: Any) -> tuple[str, str, int]:
+    """Actor id, node id and GPU index of the worker process that this runs in."""
+    context = ray.get_runtime_context()
+    return context.get_actor_id(), context.get_node_id(), int(context.get_accelerator_ids()["GPU"][0])
+
+
+def _end_with_parent() -> None:
+    """End this process when the replica that started it is gone, however it went."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return  # an actor of its own (a DP rank): Ray ends it with its owner
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
+
+
+@contextmanager
+def _replaced(*functions: Callable[..., Any]) -> Iterator[None]:
+    before = [getattr(ray_executor_v2, name) for name in _PATCHED]
+    for name, function in zip(_PATCHED, functions, strict=True):
+        setattr(ray_executor_v2, name, function)
+    try:
+        yield
+    finally:
+        for name, function in zip(_PATCHED, before, strict=True):
+            setattr(ray_executor_v2, name, function)
+
+
+def _use_given_group(
+    parallel_config: ParallelConfig,
+    ray_address: str | None = None,
+    require_gpu_on_driver: bool = False,
+) -> None:
+    """Stand in for `initialize_ray_cluster`: connect, and take the group that Serve made."""
+    if not ray.is_initialized():
+        ray.init(address="auto", log_to_driver=False)
+    if parallel_config.placement_group is None:
+        raise RuntimeError("The engine was given no placement group; it must run in a replica.")
+
+
+def _ranks_by_bundle(
+    parallel_config: ParallelConfig,
+) -> Callable[[PlacementGroup], list[tuple[int, str, str]]]:
+    """Stand in for `get_bundles_sorted_by_node`: (bundle, node id, node address) of each rank."""
+    tp, pp = parallel_config.tensor_parallel_size, parallel_config.pipeline_parallel_size
+    layout = Layout(tp=tp, pp=pp, dp=parallel_config.data_parallel_size)
+    dp_rank = parallel_config.data_parallel_index
+
+    def ranks(group: PlacementGroup) -> list[tuple[int, str, str]]:
+        node_of_bundle = placement_group_table(group)["bundles_to_node_id"]
+        address = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
+        bundles = [bundle_of_rank(layout, dp_rank, rank) for rank in range(tp * pp)]
+        return [(b, node_of_bundle[b], address[node_of_bundle[b]]) for b in bundles]
+
+    return ranks
