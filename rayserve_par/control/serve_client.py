@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +60,26 @@ class ServeClient:
         """The application `name`, or None."""
         return next((app for app in self.apps() if app.name == name), None)
 
-    def delete_all(self) -> None:
-        """Delete every application and stop Serve."""
-        self._client.delete_applications()
+    def beside_deployed(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """`document` plus the applications that are deployed now and that it does not name.
+
+        Serve's API takes the whole state: what a document leaves out is deleted.
+        """
+        named = {app.get("name", "default") for app in document["applications"]}
+        deployed = self.details().get("applications", {})
+        kept = [
+            app["deployed_app_config"]
+            for name, app in deployed.items()
+            if name not in named and app.get("deployed_app_config")
+        ]
+        return {**document, "applications": [*document["applications"], *kept]}
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete applications; this process must be connected to their cluster."""
+        from ray import serve
+
+        for name in names:
+            serve.delete(name, _blocking=False)
 
     def wait_for(
         self,

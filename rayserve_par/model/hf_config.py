@@ -113,12 +113,13 @@ def _gpt_oss_experts(config: Config, name: str) -> MoeSpec:
 
 
 def _qwen_experts(config: Config, name: str) -> MoeSpec:
+    # transformers 5 saves what 4 called num_experts as num_local_experts.
     layers = _integer(config, name, "num_hidden_layers")
     step = config.get("decoder_sparse_step") or 1
     dense = set(config.get("mlp_only_layers") or ())
     dense |= {layer for layer in range(layers) if (layer + 1) % step}
     return MoeSpec(
-        num_experts=_integer(config, name, "num_experts"),
+        num_experts=_integer(config, name, "num_experts", "num_local_experts"),
         experts_per_token=_integer(config, name, "num_experts_per_tok"),
         expert_intermediate_size=_integer(config, name, "moe_intermediate_size"),
         dense_layers=tuple(sorted(dense)),
@@ -126,7 +127,7 @@ def _qwen_experts(config: Config, name: str) -> MoeSpec:
 
 
 def _deepseek_experts(config: Config, name: str) -> MoeSpec | None:
-    if config.get("n_routed_experts") is None:
+    if config.get("n_routed_experts", config.get("num_local_experts")) is None:
         return None
     layers = _integer(config, name, "num_hidden_layers")
     first = config.get("first_k_dense_replace") or 0
@@ -135,7 +136,7 @@ def _deepseek_experts(config: Config, name: str) -> MoeSpec | None:
     shared = config.get("n_shared_experts") or 0
     inner = _integer(config, name, "moe_intermediate_size")
     return MoeSpec(
-        num_experts=_integer(config, name, "n_routed_experts"),
+        num_experts=_integer(config, name, "n_routed_experts", "num_local_experts"),
         experts_per_token=_integer(config, name, "num_experts_per_tok"),
         expert_intermediate_size=inner,
         num_shared_experts=shared,

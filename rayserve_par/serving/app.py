@@ -46,10 +46,17 @@ def plan_for(args: AppArgs, model: Model, cluster: Cluster) -> Plan:
         target=args.target,
         request=args.layout_request,
         kv_allowance=args.kv_allowance,
-        instances=args.num_replicas if isinstance(args.num_replicas, int) else None,
+        instances=_planned_instances(args),
         max_model_len=args.max_model_len,
         gpu_memory_utilization=args.gpu_memory_utilization,
     )
+
+
+def _planned_instances(args: AppArgs) -> int | None:
+    """Instances that the config asks for; None for as many as fit."""
+    if args.autoscaling is not None or args.num_replicas == "fit":
+        return None
+    return args.num_replicas or 1
 
 
 def placement_of(made: Plan) -> Placement:
@@ -65,9 +72,7 @@ def wanted_replicas(args: AppArgs, made: Plan) -> int:
     """Instances that must be there at the start: a number, the autoscaling minimum, or all."""
     if args.autoscaling is not None:
         return args.autoscaling.min_replicas
-    if args.num_replicas == "fit":
-        return made.instances
-    return args.num_replicas or 1
+    return made.instances
 
 
 def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:

@@ -99,7 +99,7 @@ def main() -> None:
     if config_file is not None:
         correct_files(config_file, load_settings().front_host)
     binary = real_haproxy()
-    os.execv(binary, [binary, *sys.argv[1:]])  # noqa: S606
+    os.execv(binary, [binary, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

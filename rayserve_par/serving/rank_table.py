@@ -1,15 +1,17 @@
 """Where every rank of every instance runs, kept in Ray's own key-value store.
 
-The executor writes one entry per DP rank when its workers are up (key: placement group id and DP
-rank); the replica reads its own to verify the placement, `rayserve-par status` reads all. An entry
-outlives a killed instance, so readers drop those whose actors Ray no longer calls alive.
+The executor writes one entry per DP rank when its workers are up, the replica one for the instance
+when the placement is verified; both are keyed by the instance's placement group. `rayserve-par
+status` reads all. An entry outlives a killed instance, so readers drop those whose actors Ray no
+longer calls alive.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from ray.experimental import internal_kv
 
@@ -28,6 +30,34 @@ class RankRecord:
     gpu: int
 
 
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """One verified instance: `actor_id` is its replica's, `replica_id` Serve's name for it."""
+
+    group_id: str
+    app: str
+    replica_id: str
+    actor_id: str
+    model: str
+    tp: int
+    pp: int
+    dp: int
+    ep: int
+    start_seconds: float
+
+
+def publish_instance(instance: InstanceRecord) -> None:
+    """Write that an instance is up and where the plan wants it."""
+    key = f"instances/{instance.group_id}".encode()
+    internal_kv._internal_kv_put(key, json.dumps(asdict(instance)).encode(), namespace=_NAMESPACE)
+
+
+def read_instances() -> tuple[InstanceRecord, ...]:
+    """Read every instance that was ever verified and not forgotten, by app and replica."""
+    records = [InstanceRecord(**record) for record in _read_all("instances/")]
+    return tuple(sorted(records, key=lambda record: (record.app, record.replica_id)))
+
+
 def publish_ranks(group_id: str, ranks: Iterable[RankRecord]) -> None:
     """Write the ranks of one DP rank of the instance in placement group `group_id` (hex)."""
     records = [asdict(rank) for rank in ranks]
@@ -37,17 +67,20 @@ def publish_ranks(group_id: str, ranks: Iterable[RankRecord]) -> None:
 
 def read_ranks(group_id: str) -> tuple[RankRecord, ...]:
     """Read all ranks of the instance in placement group `group_id`, by DP rank and rank."""
-    prefix = f"ranks/{group_id}/".encode()
-    records: list[RankRecord] = []
-    for key in internal_kv._internal_kv_list(prefix, namespace=_NAMESPACE):
-        value = internal_kv._internal_kv_get(key, namespace=_NAMESPACE)
-        if value is not None:
-            records += [RankRecord(**record) for record in json.loads(value)]
+    lists = _read_all(f"ranks/{group_id}/")
+    records = [RankRecord(**record) for records in lists for record in records]
     return tuple(sorted(records, key=lambda record: (record.dp_rank, record.rank)))
 
 
-def forget_ranks(group_id: str) -> None:
+def forget_instance(group_id: str) -> None:
     """Delete what was written for placement group `group_id`."""
-    prefix = f"ranks/{group_id}/".encode()
-    for key in internal_kv._internal_kv_list(prefix, namespace=_NAMESPACE):
-        internal_kv._internal_kv_del(key, namespace=_NAMESPACE)
+    for prefix in (f"ranks/{group_id}/", f"instances/{group_id}"):
+        for key in internal_kv._internal_kv_list(prefix.encode(), namespace=_NAMESPACE):
+            internal_kv._internal_kv_del(key, namespace=_NAMESPACE)
+
+
+def _read_all(prefix: str) -> Iterator[Any]:
+    for key in internal_kv._internal_kv_list(prefix.encode(), namespace=_NAMESPACE):
+        value = internal_kv._internal_kv_get(key, namespace=_NAMESPACE)
+        if value is not None:
+            yield json.loads(value)

@@ -17,6 +17,7 @@ from ray import serve
 
 from rayserve_par.serving.health import GenerationProof
 from rayserve_par.serving.instance_metrics import InstanceMetrics, instance_metrics
+from rayserve_par.serving.rank_table import InstanceRecord, forget_instance, publish_instance
 from rayserve_par.serving.replica_spec import ReplicaSpec
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ class ModelReplica:
     def __init__(self, spec: ReplicaSpec) -> None:
         self._spec = spec
         self._instance: Instance | None = None
+        self._group_id: str | None = None
         self._proof = GenerationProof(self._generate_one_token)
 
-    async def __serve_build_asgi_app__(self) -> FastAPI:  # noqa: PLW3201 - Serve's name
+    async def __serve_build_asgi_app__(self) -> FastAPI:
         from rayserve_par.serving.verification import verify_placement
         from rayserve_par.serving.vllm_bridge.instance import start_instance
         from rayserve_par.serving.vllm_bridge.stat_logger import stat_loggers
@@ -62,6 +64,7 @@ class ModelReplica:
                 + f"\n\nPlanned:\n{verdict.expected}\n\nFound:\n{verdict.actual}"
             )
         logger.info("Placement verified:\n%s", verdict.actual)
+        self._publish(self._instance.start_seconds)
         # vLLM's /health asks the engine client; it shall be true only while tokens come.
         self._instance.engine.check_health = self.check_health
         return await self._instance.build_asgi_app()
@@ -92,6 +95,25 @@ class ModelReplica:
             node=ray.get_runtime_context().get_node_id(),
         )
 
+    def _publish(self, start_seconds: float) -> None:
+        context, replica = ray.get_runtime_context(), serve.get_replica_context()
+        layout = self._spec.plan.layout
+        self._group_id = ray.util.get_current_placement_group().id.hex()
+        publish_instance(
+            InstanceRecord(
+                group_id=self._group_id,
+                app=replica.app_name,
+                replica_id=replica.replica_id.unique_id,
+                actor_id=context.get_actor_id(),
+                model=self._spec.served_model_name,
+                tp=layout.tp,
+                pp=layout.pp,
+                dp=layout.dp,
+                ep=layout.ep,
+                start_seconds=start_seconds,
+            )
+        )
+
     def _leave(self, reason: str) -> None:
         logger.error("The replica leaves: %s.", reason)
         time.sleep(_LEAVE_AFTER_SECONDS)
@@ -101,3 +123,5 @@ class ModelReplica:
         instance: Any = getattr(self, "_instance", None)
         if instance is not None:
             instance.shutdown()
+        if getattr(self, "_group_id", None) is not None:
+            forget_instance(self._group_id)

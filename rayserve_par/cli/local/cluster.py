@@ -67,11 +67,9 @@ class LocalCluster:
         return self.session
 
     def _start_head(self, folder: Path, gcs_port: int, dashboard_port: int) -> None:
-        from ray._private import ray_constants
+        sessions.use_loopback()
         from ray.cluster_utils import Cluster
 
-        # The environment decides this when Ray is imported; this process may have done so before.
-        ray_constants.ENABLE_RAY_CLUSTER = False
         ray_folder = folder / "ray"
         ray_folder.mkdir()
         self._cluster = Cluster(

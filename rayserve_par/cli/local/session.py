@@ -159,6 +159,15 @@ def cluster_environment(name: str, folder: Path) -> dict[str, str]:
     }
 
 
+def use_loopback() -> None:
+    """Make Ray in this process take a loopback address as it is."""
+    os.environ.update(LOOPBACK_ENVIRONMENT)
+    from ray._private import ray_constants
+
+    # Read from the environment when Ray is imported; this process may have done so before.
+    ray_constants.ENABLE_RAY_CLUSTER = False
+
+
 def kill_session(name: str) -> int:
     """Kill every process that carries the session's mark; return how many there were."""
     found = []

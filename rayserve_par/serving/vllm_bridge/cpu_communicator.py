@@ -40,9 +40,7 @@ class LogicalCpuCommunicator(CpuCommunicator):
         dist.all_reduce(total, group=self.device_group)
         if sizes is None:
             if total.shape[0] % self.world_size:
-                raise ValueError(
-                    f"{total.shape[0]} rows do not divide by {self.world_size} ranks"
-                )
+                raise ValueError(f"{total.shape[0]} rows do not divide by {self.world_size} ranks")
             sizes = [total.shape[0] // self.world_size] * self.world_size
         start = sum(sizes[: self.rank_in_group])
         return total[start : start + sizes[self.rank_in_group]].contiguous()

@@ -7,7 +7,7 @@ the communicator has the two collectives that expert parallelism needs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from vllm.platforms.cpu import CpuPlatform
 
@@ -21,7 +21,7 @@ class LogicalCpuPlatform(CpuPlatform):
     """CPU ranks that are scheduled through Ray's `GPU` resource."""
 
     ray_device_key = "GPU"
-    ray_noset_device_env_vars = ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
+    ray_noset_device_env_vars: ClassVar[list[str]] = ["RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES"]
 
     @classmethod
     def check_and_update_config(cls, vllm_config: VllmConfig) -> None:

@@ -66,7 +66,11 @@ class TopologyExecutor(ray_executor_v2.RayExecutorV2):  # type: ignore[misc]
 def _own_place(_worker: Any) -> tuple[str, str, int]:
     """Actor id, node id and GPU index of the worker process that this runs in."""
     context = ray.get_runtime_context()
-    return context.get_actor_id(), context.get_node_id(), int(context.get_accelerator_ids()["GPU"][0])
+    return (
+        context.get_actor_id(),
+        context.get_node_id(),
+        int(context.get_accelerator_ids()["GPU"][0]),
+    )
 
 
 def _end_with_parent() -> None:
@@ -96,8 +100,8 @@ def _replaced(*functions: Callable[..., Any]) -> Iterator[None]:
 
 def _use_given_group(
     parallel_config: ParallelConfig,
-    ray_address: str | None = None,
-    require_gpu_on_driver: bool = False,
+    ray_address: str | None = None,  # noqa: ARG001 - vLLM's signature
+    require_gpu_on_driver: bool = False,  # noqa: ARG001
 ) -> None:
     """Stand in for `initialize_ray_cluster`: connect, and take the group that Serve made."""
     if not ray.is_initialized():

@@ -1,0 +1,89 @@
+"""Finds the Ray cluster that a command is about, and connects to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+from rayserve_par.errors import RefusedError
+
+_CONNECT_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A connected cluster: its GCS address, its dashboard, and a local cluster's HTTP port."""
+
+    gcs_address: str
+    dashboard_url: str
+    http_port: int | None = None
+
+
+def connect(address: str | None) -> Connection:
+    """Connect this process to `address` ("host:port", "auto", or None for the local cluster).
+
+    Raises:
+        RefusedError: nothing answers there, or no local cluster runs.
+    """
+    from rayserve_par.cli.local import session as sessions
+
+    local = next((s for s in sessions.read_sessions() if s.alive), None)
+    if address is None or (local is not None and address == local.gcs_address):
+        if local is None:
+            raise RefusedError(
+                "No local cluster runs. Start one with `rayserve-par serve`, or name a cluster: "
+                "--address HOST:PORT (its GCS address, shown by `ray start`), or --address auto."
+            )
+        sessions.use_loopback()
+        os.environ["RAY_AUTH_MODE"] = "disabled"
+        _init(local.gcs_address)
+        return Connection(local.gcs_address, local.dashboard_url, local.http_port)
+    if address.startswith(("http://", "https://")):
+        raise RefusedError(
+            f"{address} is a dashboard; the checks before a deployment read Ray's own tables. Give "
+            "the GCS address (HOST:6379 by default, shown by `ray start`), or --address auto on a "
+            "node of the cluster."
+        )
+    dashboard_url = _init(address)
+    if not dashboard_url:
+        raise RefusedError(
+            f"The cluster at {address} has no dashboard, through which Ray Serve is told what to "
+            "deploy. Start its head with: ray start --head --include-dashboard=true"
+        )
+    return Connection(address, f"http://{dashboard_url}")
+
+
+def _init(address: str) -> str:
+    import logging
+
+    import ray
+
+    _check_reachable(address)
+    if ray.is_initialized():
+        return str(ray.worker.get_dashboard_url() or "")
+    try:
+        context = ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            namespace="rayserve_par",
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise RefusedError(f"No Ray cluster answers at {address}: {reason}") from error
+    return str(context.dashboard_url or "")
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nothing listens: Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return  # "auto" and the like, which Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RefusedError(
+            f"Nothing answers at {address}: {error.strerror or error}. Give the GCS address of a "
+            "running cluster (HOST:6379 by default, shown by `ray start`)."
+        ) from error

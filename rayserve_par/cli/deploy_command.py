@@ -1,0 +1,77 @@
+"""`rayserve-par deploy`: plan on a running Ray cluster, check it, and deploy through Ray Serve."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from rayserve_par.cli.status_command import ADDRESS_HELP
+
+if TYPE_CHECKING:
+    from rayserve_par.control.config_file import ConfiguredApp
+
+
+def deploy(
+    config: Annotated[Path, typer.Argument(help="Serve config file.")],
+    address: Annotated[str | None, typer.Option(help=ADDRESS_HELP)] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Delete applications that the config does not name.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan and check, deploy nothing.")
+    ] = False,
+) -> None:
+    """Deploy a config to an existing Ray cluster and wait until its models answer."""
+    from rayserve_par.cli.bring_up import DeploymentFailedError, bring_up, wait_for_front
+    from rayserve_par.cli.connect import connect
+    from rayserve_par.control.config_file import read_config
+    from rayserve_par.control.serve_client import ServeClient
+
+    console = Console(highlight=False)
+    read = read_config(config)
+    connection = connect(address)
+    client = ServeClient(connection.dashboard_url)
+    running = {app.name: len(app.replicas) for app in client.apps()}
+    for app in read.apps:
+        _check(console, app, already_deployed=app.name in running)
+    if dry_run:
+        console.print("Nothing was deployed (--dry-run).")
+        return
+    document = read.document if replace else client.beside_deployed(read.document)
+    if connection.http_port is not None:
+        http = {"host": "127.0.0.1", "port": connection.http_port}
+        document = {**document, "proxy_location": "HeadOnly", "http_options": http}
+    try:
+        bring_up(console, client, read, document)
+        port = document.get("http_options", {}).get("port", 8000)
+        url = f"http://{connection.gcs_address.rsplit(':', 1)[0]}:{port}"
+        for app in read.apps:
+            wait_for_front(console, url, app)
+            console.print(f"{app.args.public_name} answers at {url}{app.route_prefix}")
+    except DeploymentFailedError as error:
+        Console(stderr=True).print(f"Failed: {error}", style="red", markup=False)
+        sys.exit(1)
+
+
+def _check(console: Console, app: ConfiguredApp, *, already_deployed: bool) -> None:
+    from rayserve_par.cli.plan_view import render_plan
+    from rayserve_par.cli.stages import stage
+    from rayserve_par.control.preflight import check_software, software_by_node, versions_here
+    from rayserve_par.placement.fit import check_fit
+    from rayserve_par.serving.app import plan_for, replica_spec, wanted_replicas
+    from rayserve_par.serving.cluster_view import live_cluster, live_nodes
+    from rayserve_par.serving.model_store.locate import locate_model
+
+    model = locate_model(app.args.model)
+    made = plan_for(app.args, model, live_cluster())
+    console.print(render_plan(made))
+    nodes = tuple(live_nodes())
+    if not already_deployed:  # an update takes over the GPUs that its own instances hold
+        spec = replica_spec(app.args, model, made)
+        check_fit(spec.placement, nodes, wanted_replicas(app.args, made))
+    with stage(console, "Checking the software of every GPU node"):
+        check_software(software_by_node(nodes, app.runtime_env), versions_here())

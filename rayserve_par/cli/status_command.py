@@ -1,0 +1,92 @@
+"""`rayserve-par status`: applications, instances, and what runs on each GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rayserve_par.control.observe import Observation
+
+ADDRESS_HELP = "GCS address of a Ray cluster (HOST:PORT or auto); without it the local cluster."
+
+
+def status(
+    address: Annotated[str | None, typer.Option(help=ADDRESS_HELP)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+) -> None:
+    """Show applications, instances, and nodes x GPUs with the rank on each."""
+    from rayserve_par.cli.connect import connect
+    from rayserve_par.control.observe import observe
+    from rayserve_par.control.serve_client import ServeClient
+
+    seen = observe(ServeClient(connect(address).dashboard_url))
+    console = Console(highlight=False)
+    if as_json:
+        console.print_json(data=as_data(seen))
+    else:
+        console.print(render(seen))
+
+
+def render(seen: Observation) -> RenderableType:
+    """An observation as tables and the picture of the nodes."""
+    apps = Table("application", "status", "instances", "message", box=None, pad_edge=False)
+    for app in seen.apps:
+        states = [str(replica["state"]).lower() for replica in app.replicas]
+        counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states))) or "none"
+        apps.add_row(app.name, app.status, counts, _short(app.message or app.deployment_message))
+    parts: list[RenderableType] = [apps]
+    for name, reason in seen.missing.items():
+        parts.append(Text(f"\n{name} cannot start all of its instances: {reason}", style="red"))
+    if seen.instances:
+        table = Table("instance", "model", "layout", "ranks", "start", box=None, pad_edge=False)
+        for number, view in enumerate(seen.instances):
+            alive = f"{len(view.ranks)} of {view.layout.gpus}"
+            seconds = f"{view.record.start_seconds:.1f} s"
+            name = f"{view.record.app}#{number}"
+            table.add_row(name, view.record.model, view.layout.label, alive, seconds)
+        parts += [Text(""), table]
+    return Group(*parts, Text(""), Text(seen.picture))
+
+
+def _short(message: str) -> str:
+    lines = message.strip().splitlines()
+    return lines[-1][:120] if lines else ""
+
+
+def as_data(seen: Observation) -> dict[str, Any]:
+    """An observation as plain data for scripts."""
+    return {
+        "applications": [
+            {
+                "name": app.name,
+                "status": app.status,
+                "message": app.message,
+                "instances": [{"id": r["replica_id"], "state": r["state"]} for r in app.replicas],
+            }
+            for app in seen.apps
+        ],
+        "missing": dict(seen.missing),
+        "nodes": [
+            {"name": n.name, "id": n.node_id, "gpus": n.gpus_total, "gpus_free": n.gpus_free}
+            for n in seen.nodes
+        ],
+        "instances": [
+            {
+                "app": view.record.app,
+                "replica_id": view.record.replica_id,
+                "model": view.record.model,
+                "layout": view.layout.label,
+                "start_seconds": view.record.start_seconds,
+                "ranks": [
+                    {"dp_rank": r.dp_rank, "rank": r.rank, "node_id": r.node_id, "gpu": r.gpu}
+                    for r in view.ranks
+                ],
+            }
+            for view in seen.instances
+        ],
+    }

@@ -1,0 +1,101 @@
+"""What runs where: nodes, instances and their ranks, applications, and what is missing.
+
+Everything comes from Ray's own tables at the moment of the call, and from what the instances wrote
+about themselves; records of instances that Ray no longer calls alive are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rayserve_par.control.serve_client import AppState, ServeClient
+from rayserve_par.errors import RefusedError
+from rayserve_par.placement.fit import NodeState, check_fit
+from rayserve_par.placement.picture import CellText, NodeView, draw
+from rayserve_par.placement.verify import rank_cell
+from rayserve_par.planning.layout import Layout
+from rayserve_par.serving.app import plan_for, replica_spec, wanted_replicas
+from rayserve_par.serving.cluster_view import live_cluster, live_nodes
+from rayserve_par.serving.config import parse_args
+from rayserve_par.serving.model_store.locate import locate_model
+from rayserve_par.serving.rank_table import InstanceRecord, RankRecord, read_instances, read_ranks
+from rayserve_par.serving.verification import actor_nodes
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """One living instance, its layout and its living ranks."""
+
+    record: InstanceRecord
+    layout: Layout
+    ranks: tuple[RankRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One look at the cluster; `missing` says, by application, why an instance cannot start."""
+
+    nodes: tuple[NodeState, ...]
+    apps: tuple[AppState, ...]
+    instances: tuple[InstanceView, ...]
+    missing: Mapping[str, str]
+
+    @property
+    def picture(self) -> str:
+        """Nodes x GPUs with the instance, stage or DP rank, and rank on each."""
+        cells: dict[tuple[str, int], CellText] = {}
+        for number, view in enumerate(self.instances):
+            name = f"{view.record.app}#{number}"
+            for rank in view.ranks:
+                cells[rank.node_id, rank.gpu] = rank_cell(
+                    view.layout, rank.dp_rank, rank.rank, name
+                )
+        views = [NodeView(n.name, n.node_id, int(n.gpus_total)) for n in self.nodes]
+        return draw([view for view in views if view.gpus], cells)
+
+
+def observe(client: ServeClient) -> Observation:
+    """Look at the cluster that this process is connected to."""
+    details = client.details()
+    apps = client.apps()
+    return Observation(
+        nodes=tuple(live_nodes()),
+        apps=apps,
+        instances=living_instances(),
+        missing=_missing(details, apps),
+    )
+
+
+def living_instances() -> tuple[InstanceView, ...]:
+    """Every instance whose replica and ranks Ray calls alive."""
+    alive = actor_nodes()
+    return tuple(
+        InstanceView(
+            record=record,
+            layout=Layout(tp=record.tp, pp=record.pp, dp=record.dp, ep=record.ep),
+            ranks=tuple(rank for rank in read_ranks(record.group_id) if rank.actor_id in alive),
+        )
+        for record in read_instances()
+        if record.actor_id in alive
+    )
+
+
+def _missing(details: Mapping[str, Any], apps: tuple[AppState, ...]) -> dict[str, str]:
+    """For each application that does not run: what the cluster lacks for it, if anything."""
+    reasons = {}
+    for app in apps:
+        config = details["applications"][app.name].get("deployed_app_config") or {}
+        if app.running or not config.get("args"):
+            continue
+        started = sum(replica.get("state") == "RUNNING" for replica in app.replicas)
+        try:
+            args = parse_args(config["args"], app.name)
+            model = locate_model(args.model)
+            made = plan_for(args, model, live_cluster())
+            spec = replica_spec(args, model, made)
+            check_fit(spec.placement, live_nodes(), wanted_replicas(args, made) - started)
+        except RefusedError as refusal:
+            reasons[app.name] = str(refusal)
+    return reasons
