@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -24,9 +24,16 @@ class DeploymentFailedError(RuntimeError):
 
 
 def bring_up(
-    console: Console, client: ServeClient, config: ServeConfig, document: Mapping[str, Any]
+    console: Console,
+    client: ServeClient,
+    config: ServeConfig,
+    document: Mapping[str, Any],
+    *,
+    meanwhile: Callable[[], None] | None = None,
 ) -> None:
     """Deploy `document` and wait until every application of ours runs.
+
+    `meanwhile` is done while the first instance starts.
 
     Raises:
         RefusedError: the application builder refused it on the cluster.
@@ -34,6 +41,8 @@ def bring_up(
     """
     with stage(console, "Telling Ray Serve"):
         client.deploy(document)
+    if meanwhile is not None:
+        meanwhile()
     for app in config.apps:
         with stage(console, f"Starting the instances of {app.name}") as running:
             _wait_for_app(client, app, running)

@@ -13,10 +13,9 @@ _CONNECT_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A connected cluster: its GCS address, its dashboard, and a local cluster's HTTP port."""
+    """A connected cluster: its GCS address and, if it is a local one of ours, its HTTP port."""
 
     gcs_address: str
-    dashboard_url: str
     http_port: int | None = None
 
 
@@ -38,20 +37,14 @@ def connect(address: str | None) -> Connection:
         sessions.use_loopback()
         os.environ["RAY_AUTH_MODE"] = "disabled"
         _init(local.gcs_address)
-        return Connection(local.gcs_address, local.dashboard_url, local.http_port)
+        return Connection(local.gcs_address, local.http_port)
     if address.startswith(("http://", "https://")):
         raise RefusedError(
             f"{address} is a dashboard; the checks before a deployment read Ray's own tables. Give "
             "the GCS address (HOST:6379 by default, shown by `ray start`), or --address auto on a "
             "node of the cluster."
         )
-    dashboard_url = _init(address)
-    if not dashboard_url:
-        raise RefusedError(
-            f"The cluster at {address} has no dashboard, through which Ray Serve is told what to "
-            "deploy. Start its head with: ray start --head --include-dashboard=true"
-        )
-    return Connection(address, f"http://{dashboard_url}")
+    return Connection(_init(address))
 
 
 def _init(address: str) -> str:
@@ -61,9 +54,9 @@ def _init(address: str) -> str:
 
     _check_reachable(address)
     if ray.is_initialized():
-        return str(ray.worker.get_dashboard_url() or "")
+        return str(ray.get_runtime_context().gcs_address)
     try:
-        context = ray.init(
+        ray.init(
             address=address,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -72,7 +65,7 @@ def _init(address: str) -> str:
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RefusedError(f"No Ray cluster answers at {address}: {reason}") from error
-    return str(context.dashboard_url or "")
+    return str(ray.get_runtime_context().gcs_address)
 
 
 def _check_reachable(address: str) -> None:

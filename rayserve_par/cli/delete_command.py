@@ -25,7 +25,8 @@ def delete(
     from rayserve_par.errors import RefusedError
 
     console = Console(highlight=False)
-    client = ServeClient(connect(address).dashboard_url)
+    connect(address)
+    client = ServeClient()
     names = [app.name for app in client.apps()]
     if name is not None and name not in names:
         raise RefusedError(

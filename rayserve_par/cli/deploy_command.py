@@ -34,7 +34,7 @@ def deploy(
     console = Console(highlight=False)
     read = read_config(config)
     connection = connect(address)
-    client = ServeClient(connection.dashboard_url)
+    client = ServeClient()
     running = {app.name: len(app.replicas) for app in client.apps()}
     for app in read.apps:
         _check(console, app, already_deployed=app.name in running)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rayserve_par.serving.config import AppArgs
 
 _CONFIG_ENDINGS = (".yaml", ".yml")
-_WIDTH_OF_A_FILE = 100
 
 
 def plan(
@@ -73,15 +72,15 @@ def plan(
     if as_json:
         typer.echo(_json(plans))
     else:
-        from_config = config_or_model.endswith(_CONFIG_ENDINGS)
-        _print(plans, explain=explain, from_config=from_config)
+        _print(plans, explain=explain)
 
 
 def _plans(config_or_model: str, overrides: Mapping[str, Any]) -> dict[str, tuple[AppArgs, Plan]]:
     """Arguments and plan by application, or by the model's name where there is no config."""
     if not config_or_model.endswith(_CONFIG_ENDINGS):
-        args = _with_overrides({"model": config_or_model}, overrides, config_or_model)
-        return {args.public_name: (args, _plan_one(args, config_or_model))}
+        arguments = {"model": config_or_model, "num_replicas": "fit"}
+        args = _with_overrides(arguments, overrides, config_or_model)
+        return {args.public_name: (args, plan_on_stated_hardware(args, config_or_model))}
     from pathlib import Path
 
     from rayserve_par.control.config_file import read_config
@@ -90,7 +89,7 @@ def _plans(config_or_model: str, overrides: Mapping[str, Any]) -> dict[str, tupl
     for app in read_config(Path(config_or_model)).apps:
         where = f"application {app.name} of {config_or_model}"
         args = _with_overrides(app.args.model_dump(exclude_unset=True), overrides, where)
-        found[app.name] = (args, _plan_one(args, where))
+        found[app.name] = (args, plan_on_stated_hardware(args, where))
     return found
 
 
@@ -110,7 +109,12 @@ def _with_overrides(
     return parse_args(merged, where)
 
 
-def _plan_one(args: AppArgs, where: str) -> Plan:
+def plan_on_stated_hardware(args: AppArgs, where: str) -> Plan:
+    """Plan on the hardware that the arguments name, without a cluster.
+
+    Raises:
+        RefusedError: they name none, the model is unknown, or no layout works.
+    """
     from rayserve_par.errors import RefusedError
     from rayserve_par.hardware.catalogue import gpu_names
     from rayserve_par.hardware.cluster import parse_cluster
@@ -138,20 +142,17 @@ def _json(plans: Mapping[str, tuple[AppArgs, Plan]]) -> str:
     return json.dumps({name: json.loads(text) for name, text in texts.items()}, indent=2)
 
 
-def _print(
-    plans: Mapping[str, tuple[AppArgs, Plan]], *, explain: bool, from_config: bool
-) -> None:
-    from rich.console import Console
+def _print(plans: Mapping[str, tuple[AppArgs, Plan]], *, explain: bool) -> None:
     from rich.text import Text
 
-    from rayserve_par.cli.plan_view import render_plan, replicas_line
+    from rayserve_par.cli.output import result_console
+    from rayserve_par.cli.plan_view import autoscaling_line, render_plan
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = _WIDTH_OF_A_FILE
+    console = result_console()
     for index, (name, (args, one)) in enumerate(plans.items()):
         if len(plans) > 1:
             console.print(Text(("\n" if index else "") + f"application {name}", style="bold"))
         console.print(render_plan(one, explain=explain))
-        if from_config:
-            console.print(Text(f"\n{replicas_line(args, one)}"))
+        autoscaling = autoscaling_line(args, one)
+        if autoscaling is not None:
+            console.print(Text(f"\n{autoscaling}"))

@@ -20,7 +20,6 @@ from rayserve_par.hardware.gpu import GIB
 from rayserve_par.placement.picture import WIDTH, draw
 from rayserve_par.planning.choose import RefusedLayout
 from rayserve_par.planning.plan import Plan
-from rayserve_par.serving.app import wanted_replicas
 from rayserve_par.serving.config import AppArgs
 from rayserve_par.sizing.rank_memory import RankMemory
 
@@ -59,16 +58,15 @@ def headline(plan: Plan) -> Text:
     return text
 
 
-def replicas_line(args: AppArgs, plan: Plan) -> str:
-    """How many of the plan's instances a deployment of `args` starts."""
-    room = f"the plan's nodes hold {plan.instances}"
-    if args.autoscaling is not None:
-        least, most = args.autoscaling.min_replicas, args.autoscaling.max_replicas
-        line = f"Replicas: autoscaling from {least} to {most}; {room}."
-        if most > plan.instances:
-            line += f" Above {plan.instances} new ones wait until nodes are added."
-        return line
-    return f"Replicas: {wanted_replicas(args, plan)}; {room}."
+def autoscaling_line(args: AppArgs, plan: Plan) -> str | None:
+    """Autoscaling's bounds against what the plan's nodes hold; None without autoscaling."""
+    if args.autoscaling is None:
+        return None
+    least, most = args.autoscaling.min_replicas, args.autoscaling.max_replicas
+    line = f"Autoscaling from {least} to {most} instances; the plan's nodes hold {plan.instances}."
+    if most > plan.instances:
+        line += f" Above {plan.instances} new ones wait until nodes are added."
+    return line
 
 
 def memory_bar(memory: RankMemory, width: int = _BAR_WIDTH) -> Text:

@@ -90,21 +90,23 @@ def _run(console: Console, cluster: LocalCluster, config: ServeConfig) -> None:
 
     with stage(console, f"Starting a local Ray cluster ({cluster.nodes} GPU nodes)"):
         session = cluster.start()
+    from rayserve_par.cli.connect import connect
     from rayserve_par.control.serve_client import ServeClient
 
-    client = ServeClient(session.dashboard_url)
+    connect(session.gcs_address)
+    client = ServeClient()
     document = {
         **config.document,
         "proxy_location": "HeadOnly",
         "http_options": {"host": "127.0.0.1", "port": session.http_port},
     }
-    bring_up(console, client, config, document)
+    bring_up(console, client, config, document, meanwhile=cluster.start_dashboard)
     url = f"http://127.0.0.1:{session.http_port}"
     for app in config.apps:
         wait_for_front(console, url, app)
         invitation = _invitation(url, app.route_prefix, app.args.public_name)
         console.print(invitation, soft_wrap=True, markup=False)
-    _show_placement(console, session.gcs_address, client)
+    _show_placement(console, client)
     console.print("Serving until Ctrl-C.")
     _watch(console, client)
 
@@ -119,11 +121,9 @@ def _invitation(url: str, route_prefix: str, model: str) -> str:
     )
 
 
-def _show_placement(console: Console, gcs_address: str, client: ServeClient) -> None:
-    from rayserve_par.cli.connect import connect
+def _show_placement(console: Console, client: ServeClient) -> None:
     from rayserve_par.control.observe import observe
 
-    connect(gcs_address)
     console.print(observe(client).picture, markup=False)
 
 

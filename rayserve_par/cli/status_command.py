@@ -24,7 +24,8 @@ def status(
     from rayserve_par.control.observe import observe
     from rayserve_par.control.serve_client import ServeClient
 
-    seen = observe(ServeClient(connect(address).dashboard_url))
+    connect(address)
+    seen = observe(ServeClient())
     console = Console(highlight=False)
     if as_json:
         console.print_json(data=as_data(seen))

@@ -1,4 +1,7 @@
-"""Talks to Ray Serve's REST API, the one that `serve deploy` uses."""
+"""Talks to Ray Serve's controller, with the same calls that `serve deploy` makes over REST.
+
+A connection to the cluster is there anyway, for Ray's tables; so nothing depends on the dashboard.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+from pydantic import ValidationError
+
+from rayserve_par.errors import RefusedError
 
 _POLL_SECONDS = 0.5
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
@@ -36,18 +41,36 @@ class AppState:
 
 
 class ServeClient:
-    """Deploy, watch and delete applications through the dashboard at `dashboard_url`."""
-
-    def __init__(self, dashboard_url: str) -> None:
-        self._client = ServeSubmissionClient(dashboard_url)
+    """Deploy, watch and delete applications on the cluster that this process is connected to."""
 
     def deploy(self, document: Mapping[str, Any]) -> None:
-        """Make the cluster's applications those of `document` (as `serve deploy` does)."""
-        self._client.deploy_applications(dict(document))
+        """Make the cluster's applications those of `document`, as `serve deploy` does.
+
+        Raises:
+            RefusedError: the document is not a valid Ray Serve config.
+        """
+        from ray.serve._private.api import serve_start
+        from ray.serve.schema import ServeDeploySchema
+
+        try:
+            schema = ServeDeploySchema.model_validate(dict(document))
+        except ValidationError as error:
+            raise RefusedError(f"Ray Serve refuses the config:\n{error}") from error
+        controller = serve_start(
+            http_options=schema.http_options.model_dump(),
+            grpc_options=schema.grpc_options.model_dump(),
+            proxy_location=schema.proxy_location,
+            global_logging_config=schema.logging_config,
+            controller_options=schema.controller_options,
+        )
+        controller.deploy_apps(schema)
 
     def details(self) -> dict[str, Any]:
-        """Serve's whole state as its REST API gives it."""
-        details: dict[str, Any] = self._client.get_serve_details()
+        """Serve's whole state as its REST API gives it; empty where Serve does not run."""
+        from ray.serve.context import _get_global_client
+
+        controller = _get_global_client(raise_if_no_controller_running=False)
+        details: dict[str, Any] = controller.get_serve_details() if controller else {}
         return details
 
     def apps(self) -> tuple[AppState, ...]:
@@ -75,7 +98,7 @@ class ServeClient:
         return {**document, "applications": [*document["applications"], *kept]}
 
     def delete(self, names: Sequence[str]) -> None:
-        """Delete applications; this process must be connected to their cluster."""
+        """Delete applications."""
         from ray import serve
 
         for name in names:

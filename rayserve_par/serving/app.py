@@ -30,6 +30,8 @@ _CPU_WORKER_ENV = {
     "RAYSERVE_PAR_CPU_RANKS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",
+    # Release 0.32 takes its second model runner where Triton is there; ours builds on the first.
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
 }
 _WORKER_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 

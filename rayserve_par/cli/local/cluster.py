@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +37,7 @@ class LocalCluster:
     session: Session | None = None
     worker_nodes: dict[str, Any] = field(default_factory=dict)
     _cluster: Any = None
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _saved_environment: dict[str, str | None] = field(default_factory=dict)
 
     def start(self) -> Session:
@@ -59,8 +64,7 @@ class LocalCluster:
         self._set_environment(sessions.cluster_environment(name, folder))
         try:
             self._start_head(folder, gcs_port, dashboard_port)
-            for index in range(self.nodes):
-                self.add_node(f"node-{index + 1}")
+            self._add_nodes([f"node-{index + 1}" for index in range(self.nodes)])
         except BaseException:
             self.stop()
             raise
@@ -72,33 +76,64 @@ class LocalCluster:
 
         ray_folder = folder / "ray"
         ray_folder.mkdir()
-        self._cluster = Cluster(
-            initialize_head=True,
-            head_node_args={
-                "node_name": "head",
-                "node_ip_address": HOST,
-                "gcs_server_port": gcs_port,
-                "num_cpus": _COUNTED_CPUS,
-                "num_gpus": 0,
-                "temp_dir": str(ray_folder),
-                "include_dashboard": True,
-                "dashboard_host": HOST,
-                "dashboard_port": dashboard_port,
-                "dashboard_agent_listen_port": 0,
-                "object_store_memory": _OBJECT_STORE_BYTES,
-            },
-        )
+        with _no_dashboard_yet():
+            self._cluster = Cluster(
+                initialize_head=True,
+                head_node_args={
+                    "node_name": "head",
+                    "node_ip_address": HOST,
+                    "gcs_server_port": gcs_port,
+                    "num_cpus": _COUNTED_CPUS,
+                    "num_gpus": 0,
+                    "temp_dir": str(ray_folder),
+                    "include_dashboard": True,
+                    "dashboard_host": HOST,
+                    "dashboard_port": dashboard_port,
+                    "dashboard_agent_listen_port": 0,
+                    "object_store_memory": _OBJECT_STORE_BYTES,
+                },
+            )
+
+    def start_dashboard(self) -> None:
+        """Start the dashboard, which takes seconds that an engine's start can be under way in.
+
+        Ray's own commands need it, and Prometheus finds the nodes through a file that it writes.
+        """
+        self._cluster.head_node.start_api_server(include_dashboard=True, raise_on_failure=True)
 
     def add_node(self, name: str) -> None:
         """Add one GPU node and wait until Ray knows it."""
-        self.worker_nodes[name] = self._cluster.add_node(
-            node_name=name,
-            node_ip_address=HOST,
-            num_cpus=_COUNTED_CPUS,
-            num_gpus=self.gpus_per_node,
-            labels={GPU_LABEL: self.gpu_kind},
-            object_store_memory=_OBJECT_STORE_BYTES,
-        )
+        self._add_nodes([name])
+
+    def _add_nodes(self, names: list[str]) -> None:
+        """Add GPU nodes at the same time.
+
+        Each is started by a thread that lives as long as the cluster: Linux kills a child when the
+        thread that started it ends, which is what stops the nodes if this process is killed.
+        """
+        added = {name: Future[Any]() for name in names}
+        for name, future in added.items():
+            threading.Thread(target=self._own_node, args=(name, future), daemon=True).start()
+        for name, future in added.items():
+            self.worker_nodes[name] = future.result()
+        self._cluster.wait_for_nodes()
+
+    def _own_node(self, name: str, added: Future[Any]) -> None:
+        try:
+            node = self._cluster.add_node(
+                wait=False,
+                node_name=name,
+                node_ip_address=HOST,
+                num_cpus=_COUNTED_CPUS,
+                num_gpus=self.gpus_per_node,
+                labels={GPU_LABEL: self.gpu_kind},
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
+        except BaseException as error:  # whatever it is, the waiting thread must hear of it
+            added.set_exception(error)
+            return
+        added.set_result(node)
+        self._stopped.wait()
 
     def kill_node(self, name: str) -> None:
         """Kill one node's processes as a power failure would."""
@@ -116,6 +151,7 @@ class LocalCluster:
         sessions.kill_session(self.session.name)
         shutil.rmtree(self.session.folder, ignore_errors=True)
         sessions.forget_session(self.session.name)
+        self._stopped.set()
         self._restore_environment()
         self.session = None
         self._cluster = None
@@ -144,3 +180,19 @@ class LocalCluster:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+@contextmanager
+def _no_dashboard_yet() -> Iterator[None]:
+    """Let a head node start without waiting for its dashboard."""
+    from ray._private.node import Node
+
+    def skip(_node: Node, **_: Any) -> None:
+        return
+
+    start = Node.start_api_server
+    Node.start_api_server = skip
+    try:
+        yield
+    finally:
+        Node.start_api_server = start

@@ -1,0 +1,38 @@
+# `make serve` sets up everything and serves a real model; `make test` passes the tests.
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= configs/smollm2-pp2.yaml
+PORT ?= 8000
+bin := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help env serve test test-unit test-e2e lint bench-front manifests clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+env: ## make the environment in .venv
+	@scripts/make_env.sh $(VENV) $(PYTHON)
+
+serve: env ## serve SmolLM2 as two pipeline stages on two Ray nodes (CONFIG=..., PORT=...)
+	@exec $(bin)/rayserve-par serve $(CONFIG) --port $(PORT)
+
+test: lint ## all tests: unit, property and end to end on a real local cluster
+	$(bin)/python -m pytest tests
+
+test-unit: env ## the tests that start no engine (seconds)
+	$(bin)/python -m pytest tests -m "not engine"
+
+test-e2e: env ## the end-to-end tests only
+	$(bin)/python -m pytest tests -m engine
+
+lint: env ## ruff and mypy
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+
+bench-front: env ## bare vLLM server against ours, same run, at 1, 8 and 32 streams
+	$(bin)/python -m benchmarks.front
+
+clean: ## remove the environment and caches of this folder
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
