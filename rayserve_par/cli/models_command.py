@@ -64,12 +64,12 @@ def _shipped() -> Table:
 
 
 def _cached() -> Table:
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     table = _table("Models in the Hugging Face cache", "name", "size", "where")
     try:
-        repos = scan_cache_dir().repos
+        repos = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return table
     for repo in sorted(repos, key=lambda repo: repo.repo_id):

@@ -79,6 +79,8 @@ def _box(node: NodeView, cells: Cells, width: int) -> list[str]:
     per_row = min(node.gpus, _GPUS_PER_ROW)
     while per_row > 1 and (width - 1) // per_row - 3 < _LEAST_TEXT:
         per_row -= 1
+    rows = -(-node.gpus // per_row)
+    per_row = -(-node.gpus // rows)
     widest = max(len(line) for column in columns for line in column)
     texts = min(widest, max(_LEAST_TEXT, (width - 1) // per_row - 3))
     lines = [title]

@@ -123,5 +123,6 @@ class ModelReplica:
         instance: Any = getattr(self, "_instance", None)
         if instance is not None:
             instance.shutdown()
-        if getattr(self, "_group_id", None) is not None:
-            forget_instance(self._group_id)
+        group_id = getattr(self, "_group_id", None)
+        if group_id is not None:
+            forget_instance(group_id)

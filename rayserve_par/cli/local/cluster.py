@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +35,6 @@ class LocalCluster:
     session: Session | None = None
     worker_nodes: dict[str, Any] = field(default_factory=dict)
     _cluster: Any = None
-    _stopped: threading.Event = field(default_factory=threading.Event)
     _saved_environment: dict[str, str | None] = field(default_factory=dict)
 
     def start(self) -> Session:
@@ -64,7 +61,8 @@ class LocalCluster:
         self._set_environment(sessions.cluster_environment(name, folder))
         try:
             self._start_head(folder, gcs_port, dashboard_port)
-            self._add_nodes([f"node-{index + 1}" for index in range(self.nodes)])
+            for index in range(self.nodes):
+                self.add_node(f"node-{index + 1}")
         except BaseException:
             self.stop()
             raise
@@ -103,37 +101,14 @@ class LocalCluster:
 
     def add_node(self, name: str) -> None:
         """Add one GPU node and wait until Ray knows it."""
-        self._add_nodes([name])
-
-    def _add_nodes(self, names: list[str]) -> None:
-        """Add GPU nodes at the same time.
-
-        Each is started by a thread that lives as long as the cluster: Linux kills a child when the
-        thread that started it ends, which is what stops the nodes if this process is killed.
-        """
-        added = {name: Future[Any]() for name in names}
-        for name, future in added.items():
-            threading.Thread(target=self._own_node, args=(name, future), daemon=True).start()
-        for name, future in added.items():
-            self.worker_nodes[name] = future.result()
-        self._cluster.wait_for_nodes()
-
-    def _own_node(self, name: str, added: Future[Any]) -> None:
-        try:
-            node = self._cluster.add_node(
-                wait=False,
-                node_name=name,
-                node_ip_address=HOST,
-                num_cpus=_COUNTED_CPUS,
-                num_gpus=self.gpus_per_node,
-                labels={GPU_LABEL: self.gpu_kind},
-                object_store_memory=_OBJECT_STORE_BYTES,
-            )
-        except BaseException as error:  # whatever it is, the waiting thread must hear of it
-            added.set_exception(error)
-            return
-        added.set_result(node)
-        self._stopped.wait()
+        self.worker_nodes[name] = self._cluster.add_node(
+            node_name=name,
+            node_ip_address=HOST,
+            num_cpus=_COUNTED_CPUS,
+            num_gpus=self.gpus_per_node,
+            labels={GPU_LABEL: self.gpu_kind},
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
 
     def kill_node(self, name: str) -> None:
         """Kill one node's processes as a power failure would."""
@@ -151,7 +126,6 @@ class LocalCluster:
         sessions.kill_session(self.session.name)
         shutil.rmtree(self.session.folder, ignore_errors=True)
         sessions.forget_session(self.session.name)
-        self._stopped.set()
         self._restore_environment()
         self.session = None
         self._cluster = None

@@ -122,7 +122,9 @@ def check_port(port: int) -> None:
 
 def _listener(port: int) -> str:
     for connection in psutil.net_connections(kind="tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+        if not connection.laddr or connection.status != psutil.CONN_LISTEN:
+            continue
+        if connection.laddr.port == port:
             if connection.pid is None:
                 return ""
             return f" (process {connection.pid}, {psutil.Process(connection.pid).name()})"

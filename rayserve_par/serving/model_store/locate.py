@@ -56,15 +56,11 @@ def locate_model(name: str, *, prepare: bool = True) -> Model:
 
 
 def _builtin(name: str, *, prepare: bool) -> Model:
-    entry = BUILTIN_MODELS[name]
     if prepare or is_prepared(name):
         folder = ensure_builtin(name)
         return Model(model_spec_from_config(_read_config(folder), name), str(folder))
-    known = known_config(entry.config_name) if entry.config_name else None
-    if known is None:
-        folder = ensure_builtin(name)
-        return Model(model_spec_from_config(_read_config(folder), name), str(folder))
-    return Model(model_spec_from_config(known, name), str(builtin_folder(name)))
+    config = BUILTIN_MODELS[name].config
+    return Model(model_spec_from_config(config, name), str(builtin_folder(name)))
 
 
 def _folder(name: str, path: Path) -> Model:

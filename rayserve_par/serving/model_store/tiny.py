@@ -9,13 +9,35 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-HIDDEN = 256
-LAYERS = 4
-HEADS = 8
-KV_HEADS = 4
-EXPERTS = 8
 _SEED = 0
-_SPREAD = 0.2
+_VOCABULARY = 320
+_BEGIN, _END = "<|begin|>", "<|end|>"
+
+_COMMON: dict[str, Any] = {
+    "vocab_size": _VOCABULARY,
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 32,
+    "intermediate_size": 512,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.2,
+    "tie_word_embeddings": False,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "torch_dtype": "float32",
+}
+TINY_LLAMA_CONFIG: dict[str, Any] = {**_COMMON, "model_type": "llama"}
+TINY_MOE_CONFIG: dict[str, Any] = {
+    **_COMMON,
+    "model_type": "qwen3_moe",
+    "moe_intermediate_size": 128,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "decoder_sparse_step": 1,
+    "norm_topk_prob": True,
+}
 # Text the byte-level tokenizer learns a few merges from; any text does.
 _TOKENIZER_TEXT = (
     "A pipeline stage holds consecutive layers; a tensor parallel group splits every layer; "
@@ -31,45 +53,23 @@ def prepare_tiny_llama(folder: Path) -> None:
     """Write a random Llama of about 3M parameters and its tokenizer into `folder`."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _write_tokenizer(folder)
-    config = LlamaConfig(intermediate_size=512, **_common(tokenizer))
-    _write_model(LlamaForCausalLM, config, folder)
+    _write_tokenizer(folder)
+    _write_model(LlamaForCausalLM, LlamaConfig(**_without_type(TINY_LLAMA_CONFIG)), folder)
 
 
 def prepare_tiny_moe(folder: Path) -> None:
     """Write a random Qwen3-MoE with 8 experts, 2 of them per token, into `folder`."""
     from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-    tokenizer = _write_tokenizer(folder)
-    config = Qwen3MoeConfig(
-        intermediate_size=512,
-        moe_intermediate_size=128,
-        num_experts=EXPERTS,
-        num_experts_per_tok=2,
-        decoder_sparse_step=1,
-        norm_topk_prob=True,
-        **_common(tokenizer),
-    )
-    _write_model(Qwen3MoeForCausalLM, config, folder)
+    _write_tokenizer(folder)
+    _write_model(Qwen3MoeForCausalLM, Qwen3MoeConfig(**_without_type(TINY_MOE_CONFIG)), folder)
 
 
-def _common(tokenizer: Any) -> dict[str, Any]:
-    return {
-        "vocab_size": len(tokenizer),
-        "hidden_size": HIDDEN,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
-        "head_dim": HIDDEN // HEADS,
-        "max_position_embeddings": 2048,
-        "initializer_range": _SPREAD,
-        "tie_word_embeddings": False,
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-    }
+def _without_type(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key != "model_type"}
 
 
-def _write_tokenizer(folder: Path) -> Any:
+def _write_tokenizer(folder: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -77,18 +77,19 @@ def _write_tokenizer(folder: Path) -> Any:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=["<|begin|>", "<|end|>"],
+        vocab_size=_VOCABULARY,
+        special_tokens=[_BEGIN, _END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     backend.train_from_iterator([_TOKENIZER_TEXT], trainer)
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<|begin|>", eos_token="<|end|>"
+        tokenizer_object=backend, bos_token=_BEGIN, eos_token=_END
     )
     tokenizer.chat_template = _CHAT_TEMPLATE
+    if len(tokenizer) != _VOCABULARY:
+        raise RuntimeError(f"the tokenizer has {len(tokenizer)} tokens, the model {_VOCABULARY}")
     tokenizer.save_pretrained(folder)
-    return tokenizer
 
 
 def _write_model(model_class: Any, config: Any, folder: Path) -> None:

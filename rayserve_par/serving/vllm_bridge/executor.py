@@ -30,9 +30,11 @@ if TYPE_CHECKING:
 # vLLM's names for what is replaced; one lock, because the replacement is per process.
 _PATCHED = ("initialize_ray_cluster", "get_bundles_sorted_by_node")
 _patch_lock = threading.Lock()
+# `ray.wait` returns as soon as a worker ends; this bounds only how late a shutdown is seen.
+_WATCH_SECONDS = 1.0
 
 
-class TopologyExecutor(ray_executor_v2.RayExecutorV2):  # type: ignore[misc]
+class TopologyExecutor(ray_executor_v2.RayExecutorV2):
     """`RayExecutorV2` whose ranks go to the bundles that the plan gave them."""
 
     def _init_executor(self) -> None:
@@ -40,6 +42,25 @@ class TopologyExecutor(ray_executor_v2.RayExecutorV2):  # type: ignore[misc]
             super()._init_executor()
         self._publish_ranks()
         _end_with_parent()
+
+    def start_worker_monitor(self, inline: bool = False) -> None:
+        """Leave the engine process as soon as one worker ends.
+
+        vLLM's own monitor tells the engine loop, which may be waiting for that very worker; then
+        requests in flight hang. The whole instance starts anew anyway.
+        """
+        ends = [handle.run_ref for handle in self.ray_worker_handles]
+
+        def watch() -> None:
+            while not self.shutting_down and ray.is_initialized():
+                ended, _ = ray.wait(ends, num_returns=1, timeout=_WATCH_SECONDS)
+                if ended and not self.shutting_down:
+                    rank = ends.index(ended[0])
+                    print(f"Rank {rank} ended; the engine leaves with it.", flush=True)
+                    os._exit(1)
+
+        self._monitor_thread = threading.Thread(target=watch, daemon=True, name="rank-watch")
+        self._monitor_thread.start()
 
     def _publish_ranks(self) -> None:
         dp_rank = self.parallel_config.data_parallel_index

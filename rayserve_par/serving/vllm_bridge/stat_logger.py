@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rayserve_par.serving.instance_metrics import InstanceMetrics
 
 
-class InstanceStatLogger(StatLoggerBase):  # type: ignore[misc]
+class InstanceStatLogger(StatLoggerBase):
     """Records requests, TTFT and TPOT, and tells `on_step` that the engine made tokens."""
 
     def __init__(

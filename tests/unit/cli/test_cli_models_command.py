@@ -30,7 +30,7 @@ def test_every_built_in_and_shipped_model_is_listed() -> None:
         assert name in text
     assert text.count("not prepared yet") == 3
     row = next(line for line in text.splitlines() if "DeepSeek-V3.1" in line)
-    assert ["671B", "37.55B", "fp8-block128"] == row.split()[1:4]
+    assert row.split()[1:4] == ["671B", "37.55B", "fp8-block128"]
     assert "Hugging Face cache" not in text
 
 

@@ -133,7 +133,7 @@ def test_max_model_len_is_the_request_that_must_fit() -> None:
     )
     assert any("set max_model_len to at most" in warning for warning in full_context)
     assert not any("max_model_len" in warning for warning in short)
-    with pytest.raises(RefusedError, match="KV of one request of 131072 tokens 16.00 GiB"):
+    with pytest.raises(RefusedError, match=r"KV of one request of 131072 tokens 16\.00 GiB"):
         run_plan(*arguments, "--max-model-len", "131072")
 
 

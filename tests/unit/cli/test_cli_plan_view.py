@@ -63,7 +63,7 @@ def test_the_headline(made: Plan, line: str) -> None:
 def test_no_line_is_wider_than_the_console(made: Plan, width: int) -> None:
     lines = shown(made, width=width, explain=True).splitlines()
     assert max(len(line) for line in lines) <= width
-    assert all(f"rank {made.layout.ranks_per_dp_rank - 1}" in "\n".join(lines) for _ in "1")
+    assert any(f"rank {made.layout.ranks_per_dp_rank - 1}" in line for line in lines)
 
 
 def test_refused_layouts_are_few_unless_explained() -> None:

@@ -22,7 +22,7 @@ LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
         (LLAMA_8B, "2x8xH100", {"tp": 2}, 5, 5, 2, {"node 0": 8, "node 1": 2}),
         (SMOL, "2x2xL4", {"pp": 2, "across": "nodes"}, 1, 1, 2, {"node 0": 1, "node 1": 1}),
         (SMOL, "2x2xL4", {"pp": 2, "across": "nodes"}, 2, 2, 2, {"node 0": 2, "node 1": 2}),
-        # each instance on three of four nodes, and all eight GPUs but two used
+        # the second instance begins on the emptiest node
         (
             SMOL,
             "4x2xL4",
@@ -30,7 +30,7 @@ LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
             2,
             2,
             4,
-            {"node 0": 2, "node 1": 1, "node 2": 1, "node 3": 2},
+            {"node 0": 2, "node 1": 2, "node 2": 1, "node 3": 1},
         ),
         # PACK: 3 stages of TP2 on nodes of 4: two slots a node, the instance spans two nodes
         (LLAMA_8B, "2x4xH100", {"tp": 2, "pp": 3}, 1, 1, 2, {"node 0": 4, "node 1": 2}),

@@ -1,0 +1,113 @@
+"""The client of a benchmark, in a process of its own: N streams of chat completions at once.
+
+Run: python -m benchmarks.load URL MODEL --streams 8 --requests 24 --seed 1
+It prints one JSON list, one object for each request. Each stream sends its next request when its
+last one ends. Prompts are random words by seed, so no two share a prefix that a cache could keep
+beyond the chat template, and the same seed gives both servers the same prompts. Each answer has
+exactly OSL tokens (`ignore_eos`); anything else is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import aiohttp
+
+from benchmarks.summary import Request
+
+# Common words are one token each in SmolLM2; the chat template adds about 30.
+_WORDS = """
+time year people way day man thing woman life child world school state family student group country
+problem hand part place case week company system program question work number night point home
+water room mother area money story fact month lot right study book eye job word
+"""
+_PROMPT_WORDS = 100
+OUTPUT_TOKENS = 32
+_LIMIT_SECONDS = 300.0
+
+
+def prompts(seed: int) -> Iterator[str]:
+    """Endless different prompts."""
+    chosen, words = random.Random(seed), _WORDS.split()
+    while True:
+        yield " ".join(chosen.choices(words, k=_PROMPT_WORDS))
+
+
+async def ask(session: aiohttp.ClientSession, url: str, model: str, prompt: str) -> Request:
+    """Send one streamed request and time it.
+
+    Raises:
+        RuntimeError: the answer is not a complete stream of OUTPUT_TOKENS tokens.
+    """
+    body = {
+        "model": model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": OUTPUT_TOKENS,
+        "ignore_eos": True,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    first_token, tokens = 0.0, 0
+    start = time.perf_counter()
+    async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
+        if answer.status != 200:
+            raise RuntimeError(f"{url}: HTTP {answer.status}: {await answer.text()}")
+        async for line in answer.content:
+            if not line.startswith(b"data: {"):
+                continue
+            chunk = json.loads(line[6:])
+            if not first_token and chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
+                first_token = time.perf_counter()
+            if chunk.get("usage"):
+                tokens = chunk["usage"]["completion_tokens"]
+    end = time.perf_counter()
+    if not first_token or tokens != OUTPUT_TOKENS:
+        raise RuntimeError(f"{url}: {tokens} tokens instead of {OUTPUT_TOKENS}")
+    return Request(start=start, first_token=first_token, end=end, output_tokens=tokens)
+
+
+async def run(url: str, model: str, *, streams: int, requests: int, seed: int) -> list[Request]:
+    """Send `requests` requests over `streams` streams."""
+    waiting = iter([prompt for prompt, _ in zip(prompts(seed), range(requests), strict=False)])
+    done: list[Request] = []
+
+    async def stream(session: aiohttp.ClientSession) -> None:
+        for prompt in waiting:
+            done.append(await ask(session, url, model, prompt))
+
+    async with (
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=streams),
+            timeout=aiohttp.ClientTimeout(total=_LIMIT_SECONDS),
+        ) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(streams):
+            group.create_task(stream(session))
+    return done
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("model")
+    parser.add_argument("--streams", type=int, required=True)
+    parser.add_argument("--requests", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    args = parser.parse_args()
+    done = asyncio.run(
+        run(args.url, args.model, streams=args.streams, requests=args.requests, seed=args.seed)
+    )
+    json.dump([asdict(request) for request in done], sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

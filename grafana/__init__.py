@@ -1,0 +1,1 @@
+"""Grafana dashboards of a rayserve_par cluster, and the code that makes and reads them."""

@@ -1,0 +1,69 @@
+"""Reading Serve config files."""
+
+from pathlib import Path
+
+import pytest
+
+from rayserve_par.control.config_file import read_config
+from rayserve_par.errors import RefusedError
+
+OURS = "import_path: rayserve_par:build_app"
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "some.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_our_applications_are_found_among_others(tmp_path: Path) -> None:
+    config = read_config(
+        write(
+            tmp_path,
+            "http_options: {port: 9000}\n"
+            "applications:\n"
+            "  - {name: other, route_prefix: /o, import_path: 'elsewhere:app', args: {a: 1}}\n"
+            f"  - {{name: chat, route_prefix: /c, {OURS}, args: {{model: a/b, hardware: B200}}}}\n"
+            f"  - {{{OURS}, args: {{model: tiny-moe}}, runtime_env: {{env_vars: {{A: '1'}}}}}}\n",
+        )
+    )
+    assert [(app.name, app.route_prefix) for app in config.apps] == [
+        ("chat", "/c"),
+        ("default", "/"),
+    ]
+    assert config.apps[0].args.hardware == "B200"
+    assert config.apps[1].runtime_env == {"env_vars": {"A": "1"}}
+    assert config.document["http_options"] == {"port": 9000}
+    assert len(config.document["applications"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("applications: [unclosed", ("is not valid YAML", "some.yaml")),
+        ("", ("lists no applications",)),
+        ("- a\n- b\n", ("lists no applications",)),
+        ("applications: []\n", ("lists no applications",)),
+        ("applications: {name: x}\n", ("lists no applications",)),
+        (
+            "applications:\n  - {name: x, import_path: 'elsewhere:app'}\n",
+            ("no application with import_path: rayserve_par:build_app",),
+        ),
+        (
+            f"applications:\n  - {{name: chat, {OURS}, args: {{modle: a/b}}}}\n",
+            ("chat in", "unknown key 'modle'", "did you mean 'model'?"),
+        ),
+        (f"applications:\n  - {{name: chat, {OURS}}}\n", ("chat in", "model: Field required")),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, text: str, parts: tuple[str, ...]) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        read_config(write(tmp_path, text))
+    for part in parts:
+        assert part in str(refusal.value)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(RefusedError, match="There is no config file"):
+            read_config(path)
