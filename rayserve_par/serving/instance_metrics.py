@@ -10,7 +10,8 @@
 | rayserve_par_ttft_seconds | histogram | time to first token, in the engine front |
 | rayserve_par_tpot_seconds | histogram | mean time per output token after the first, by request |
 
-All carry the labels model, instance (Serve's replica id) and node (Ray's node id).
+All carry the labels model, instance_id (Serve's replica id) and node (Ray's node id). It is not
+called `instance`, which Prometheus keeps for the address that it scrapes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from rayserve_par.planning.plan import Plan
 
-LABELS = ("model", "instance", "node")
+FACTS_PERIOD_SECONDS = 5.0
+LABELS = ("model", "instance_id", "node")
 TTFT_BOUNDARIES_SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]
 TPOT_BOUNDARIES_SECONDS = [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0]
 
@@ -38,8 +40,12 @@ class InstanceMetrics:
     placement_verified: Gauge
     engine_start_seconds: Gauge
 
-    def record_start(self, plan: Plan, *, verified: bool, start_seconds: float) -> None:
-        """Export what is fixed for the life of the instance."""
+    def export_facts(self, plan: Plan, *, verified: bool, start_seconds: float) -> None:
+        """Export what is fixed for the life of the instance.
+
+        Ray drops a gauge that was not set since its last report, so this is to be called again at
+        least every `FACTS_PERIOD_SECONDS`.
+        """
         self.plan_info.set(
             1,
             tags={
@@ -55,7 +61,7 @@ class InstanceMetrics:
 
 def instance_metrics(model: str, instance: str, node: str) -> InstanceMetrics:
     """Make the metrics of one instance; call once per process."""
-    labels = {"model": model, "instance": instance, "node": node}
+    labels = {"model": model, "instance_id": instance, "node": node}
 
     def gauge(name: str, text: str, *more: str) -> Gauge:
         metric = Gauge(f"rayserve_par_{name}", description=text, tag_keys=(*LABELS, *more))

@@ -7,6 +7,7 @@ group and starts the whole instance anew.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -16,7 +17,11 @@ import ray
 from ray import serve
 
 from rayserve_par.serving.health import GenerationProof
-from rayserve_par.serving.instance_metrics import InstanceMetrics, instance_metrics
+from rayserve_par.serving.instance_metrics import (
+    FACTS_PERIOD_SECONDS,
+    InstanceMetrics,
+    instance_metrics,
+)
 from rayserve_par.serving.rank_table import InstanceRecord, forget_instance, publish_instance
 from rayserve_par.serving.replica_spec import ReplicaSpec
 
@@ -38,6 +43,7 @@ class ModelReplica:
         self._spec = spec
         self._instance: Instance | None = None
         self._group_id: str | None = None
+        self._exporting: asyncio.Task[None] | None = None
         self._proof = GenerationProof(self._generate_one_token)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
@@ -51,12 +57,8 @@ class ModelReplica:
         )
         self._instance.watch(self._leave)
         verdict = verify_placement(self._spec.placement)
-        metrics.record_start(
-            self._spec.plan,
-            verified=verdict.ok,
-            start_seconds=self._instance.start_seconds,
-        )
         if not verdict.ok:
+            self._export_facts(metrics, verified=False)
             self._instance.shutdown()
             raise RuntimeError(
                 "The placement is not what the plan says:\n"
@@ -65,6 +67,7 @@ class ModelReplica:
             )
         logger.info("Placement verified:\n%s", verdict.actual)
         self._publish(self._instance.start_seconds)
+        self._exporting = asyncio.create_task(self._keep_exporting(metrics))
         # vLLM's /health asks the engine client; it shall be true only while tokens come.
         self._instance.engine.check_health = self.check_health
         return await self._instance.build_asgi_app()
@@ -86,6 +89,17 @@ class ModelReplica:
         if self._instance is None:
             raise RuntimeError("The engine has not started.")
         await self._instance.generate_one_token()
+
+    def _export_facts(self, metrics: InstanceMetrics, *, verified: bool) -> None:
+        assert self._instance is not None, "facts are known once the instance has started"
+        metrics.export_facts(
+            self._spec.plan, verified=verified, start_seconds=self._instance.start_seconds
+        )
+
+    async def _keep_exporting(self, metrics: InstanceMetrics) -> None:
+        while True:
+            self._export_facts(metrics, verified=True)
+            await asyncio.sleep(FACTS_PERIOD_SECONDS)
 
     def _make_metrics(self) -> InstanceMetrics:
         context = serve.get_replica_context()

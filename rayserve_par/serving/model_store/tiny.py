@@ -83,9 +83,7 @@ def _write_tokenizer(folder: Path) -> None:
         show_progress=False,
     )
     backend.train_from_iterator([_TOKENIZER_TEXT], trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token=_BEGIN, eos_token=_END
-    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=_BEGIN, eos_token=_END)
     tokenizer.chat_template = _CHAT_TEMPLATE
     if len(tokenizer) != _VOCABULARY:
         raise RuntimeError(f"the tokenizer has {len(tokenizer)} tokens, the model {_VOCABULARY}")
