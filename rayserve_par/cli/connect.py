@@ -38,11 +38,11 @@ def connect(address: str | None) -> Connection:
         os.environ["RAY_AUTH_MODE"] = "disabled"
         _init(local.gcs_address)
         return Connection(local.gcs_address, local.http_port)
-    if address.startswith(("http://", "https://")):
+    if "://" in address:
         raise RefusedError(
-            f"{address} is a dashboard; the checks before a deployment read Ray's own tables. Give "
-            "the GCS address (HOST:6379 by default, shown by `ray start`), or --address auto on a "
-            "node of the cluster."
+            f"{address} is a dashboard or a Ray client server; the checks before a deployment read "
+            "Ray's own tables. Give the GCS address (HOST:6379 by default, shown by `ray start`), "
+            "or --address auto on a node of the cluster."
         )
     return Connection(_init(address))
 
@@ -70,7 +70,7 @@ def _init(address: str) -> str:
 
 def _check_reachable(address: str) -> None:
     """Refuse an address where nothing listens: Ray itself would wait for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not port.isdigit():
         return  # "auto" and the like, which Ray resolves
     try:

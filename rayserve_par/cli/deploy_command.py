@@ -72,6 +72,8 @@ def _check(console: Console, app: ConfiguredApp, *, already_deployed: bool) -> N
     nodes = tuple(live_nodes())
     if not already_deployed:  # an update takes over the GPUs that its own instances hold
         spec = replica_spec(app.args, model, made)
-        check_fit(spec.placement, nodes, wanted_replicas(app.args, made))
+        wanted = wanted_replicas(app.args, made)
+        if wanted:
+            check_fit(spec.placement, nodes, wanted)
     with stage(console, "Checking the software of every GPU node"):
         check_software(software_by_node(nodes, app.runtime_env), versions_here())

@@ -95,7 +95,9 @@ def _missing(details: Mapping[str, Any], apps: tuple[AppState, ...]) -> dict[str
             model = locate_model(args.model)
             made = plan_for(args, model, live_cluster())
             spec = replica_spec(args, model, made)
-            check_fit(spec.placement, live_nodes(), wanted_replicas(args, made) - started)
+            lacking = wanted_replicas(args, made) - started
+            if lacking > 0:
+                check_fit(spec.placement, live_nodes(), lacking)
         except RefusedError as refusal:
             reasons[app.name] = str(refusal)
     return reasons

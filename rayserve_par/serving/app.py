@@ -134,6 +134,8 @@ def build_app(arguments: Mapping[str, Any]) -> Application:
     model = locate_model(args.model)
     made = plan_for(args, model, cluster)
     spec = replica_spec(args, model, made)
-    check_fit(spec.placement, live_nodes(), wanted_replicas(args, made))
+    wanted = wanted_replicas(args, made)
+    if wanted:  # an autoscaled application may start with none
+        check_fit(spec.placement, live_nodes(), wanted)
     deployment = serve.deployment(serve.ingress()(ModelReplica))
     return deployment.options(**deployment_options(args, made, spec)).bind(spec)
