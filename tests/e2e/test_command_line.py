@@ -202,6 +202,26 @@ def test_ray_prometheus_endpoint_feeds_every_panel(served: Served) -> None:
     check_dashboards(served.session_folder, served.port, MODEL)
 
 
+def test_rays_own_command_sees_the_application(served: Served) -> None:
+    session = next(s for s in read_sessions() if s.name == served.session_name)
+    done = run(COMMAND.parent / "serve", "status", "-a", session.dashboard_url)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"smollm2:\s+status: RUNNING", done.stdout)
+
+
+@pytest.mark.usefixtures("served")
+def test_delete_frees_every_gpu() -> None:
+    nobody = run(COMMAND, "delete", "nobody")
+    assert nobody.returncode == 2
+    assert "smollm2" in nobody.stderr
+    done = run(COMMAND, "delete", "smollm2")
+    assert done.returncode == 0, done.stderr
+    state = json.loads(run(COMMAND, "status", "--json").stdout)
+    assert state["applications"] == []
+    assert state["instances"] == []
+    assert all(node["gpus_free"] == node["gpus"] for node in state["nodes"])
+
+
 def test_ctrl_c_leaves_nothing_behind(served: Served) -> None:
     served.process.send_signal(signal.SIGINT)
     assert served.process.wait(timeout=60) == 0, served.log.read_text()
