@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from vllm.v1.engine.async_llm import AsyncLLM
 
+# Request ids of our own questions whether the engine generates; they count as nobody's requests.
+PROBE_PREFIX = "rayserve-par-probe-"
 # A DP rank that died shows in Ray within this many seconds, an engine core child sooner.
 _WATCH_SECONDS = 0.5
 
@@ -62,7 +64,7 @@ class Instance:
             max_tokens=1, temperature=0.0, output_kind=RequestOutputKind.FINAL_ONLY
         )
         prompt: Any = {"prompt_token_ids": [0]}
-        async for _ in self.engine.generate(prompt, params, f"probe-{uuid.uuid4().hex}"):
+        async for _ in self.engine.generate(prompt, params, f"{PROBE_PREFIX}{uuid.uuid4().hex}"):
             pass
 
     @property

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from rayserve_par.serving.vllm_bridge.instance import PROBE_PREFIX
+
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
     from vllm.v1.metrics.stats import IterationStats, SchedulerStats
@@ -46,6 +48,8 @@ class InstanceStatLogger(StatLoggerBase):
         for ttft_seconds in iteration_stats.time_to_first_tokens_iter:
             self._metrics.ttft_seconds.observe(ttft_seconds)
         for request in iteration_stats.finished_requests:
+            if str(getattr(request, "request_id", None)).startswith(PROBE_PREFIX):
+                continue
             self._metrics.requests.inc(tags={"reason": str(request.finish_reason)})
             if request.num_generation_tokens > 1:
                 self._metrics.tpot_seconds.observe(request.mean_time_per_output_token)
