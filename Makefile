@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/smollm2-pp2.yaml
 PORT ?= 8000
+BENCH_MODEL ?= smollm2-135m-instruct
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -31,8 +32,8 @@ lint: env ## ruff and mypy
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 
-bench-front: env ## bare vLLM server against ours, same run, at 1, 8 and 32 streams
-	$(bin)/python -m benchmarks.front
+bench-front: env ## bare vLLM server against ours, same run, at 1, 8 and 32 streams (BENCH_MODEL=tiny-llama)
+	$(bin)/python -m benchmarks.front --model $(BENCH_MODEL)
 
 clean: ## remove the environment and caches of this folder
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -64,7 +64,9 @@ async def ask(session: aiohttp.ClientSession, url: str, model: str, prompt: str)
             if not line.startswith(b"data: {"):
                 continue
             chunk = json.loads(line[6:])
-            if not first_token and chunk["choices"] and chunk["choices"][0]["delta"].get("content"):
+            # The first chunk brings the role alone; a token's text may be empty (half a character).
+            is_token = chunk["choices"] and "role" not in chunk["choices"][0]["delta"]
+            if not first_token and is_token:
                 first_token = time.perf_counter()
             if chunk.get("usage"):
                 tokens = chunk["usage"]["completion_tokens"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -28,12 +28,8 @@ def bring_up(
     client: ServeClient,
     config: ServeConfig,
     document: Mapping[str, Any],
-    *,
-    meanwhile: Callable[[], None] | None = None,
 ) -> None:
     """Deploy `document` and wait until every application of ours runs.
-
-    `meanwhile` is done while the first instance starts.
 
     Raises:
         RefusedError: the application builder refused it on the cluster.
@@ -41,8 +37,6 @@ def bring_up(
     """
     with stage(console, "Telling Ray Serve"):
         client.deploy(document)
-    if meanwhile is not None:
-        meanwhile()
     for app in config.apps:
         with stage(console, f"Starting the instances of {app.name}") as running:
             _wait_for_app(client, app, running)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from rayserve_par.cli.local.cluster import LocalCluster
+    from rayserve_par.cli.local.session import Session
     from rayserve_par.control.config_file import ServeConfig
     from rayserve_par.control.serve_client import ServeClient
 
@@ -87,28 +89,43 @@ def _prepare_and_plan(console: Console, config: ServeConfig, hardware: str) -> N
 def _run(console: Console, cluster: LocalCluster, config: ServeConfig) -> None:
     from rayserve_par.cli.bring_up import bring_up, wait_for_front
     from rayserve_par.cli.stages import stage
-
-    with stage(console, f"Starting a local Ray cluster ({cluster.nodes} GPU nodes)"):
-        session = cluster.start()
-    from rayserve_par.cli.connect import connect
     from rayserve_par.control.serve_client import ServeClient
 
-    connect(session.gcs_address)
-    client = ServeClient()
     document = {
         **config.document,
         "proxy_location": "HeadOnly",
-        "http_options": {"host": "127.0.0.1", "port": session.http_port},
+        "http_options": {"host": "127.0.0.1", "port": cluster.http_port},
     }
-    bring_up(console, client, config, document, meanwhile=cluster.start_dashboard)
-    url = f"http://127.0.0.1:{session.http_port}"
+    with stage(console, f"Starting a local Ray cluster ({cluster.nodes} GPU nodes)"):
+        _start_with_serve(cluster, document)
+    client = ServeClient()
+    bring_up(console, client, config, document)
+    url = f"http://127.0.0.1:{cluster.http_port}"
     for app in config.apps:
         wait_for_front(console, url, app)
         invitation = _invitation(url, app.route_prefix, app.args.public_name)
         console.print(invitation, soft_wrap=True, markup=False)
     _show_placement(console, client)
+    with stage(console, "Starting Ray's dashboard"):
+        cluster.start_dashboard()
     console.print("Serving until Ctrl-C.")
     _watch(console, client)
+
+
+def _start_with_serve(cluster: LocalCluster, document: dict[str, Any]) -> None:
+    """Start the cluster, and Serve on its head while the nodes are still coming."""
+    from rayserve_par.cli.connect import connect
+    from rayserve_par.control.serve_client import ServeClient
+
+    def start_serve(session: Session) -> None:
+        connect(session.gcs_address)
+        ServeClient().start(document)
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        serving: list[Future[None]] = []
+        cluster.start(on_head=lambda session: serving.append(pool.submit(start_serve, session)))
+        serving[0].result()
+    signal.signal(signal.SIGTERM, _terminate)  # Ray has set its own
 
 
 def _invitation(url: str, route_prefix: str, model: str) -> str:

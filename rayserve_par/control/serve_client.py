@@ -8,11 +8,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from rayserve_par.errors import RefusedError
+
+if TYPE_CHECKING:
+    from ray.serve._private.client import ServeControllerClient
+    from ray.serve.schema import ServeDeploySchema
 
 _POLL_SECONDS = 0.5
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
@@ -43,27 +47,22 @@ class AppState:
 class ServeClient:
     """Deploy, watch and delete applications on the cluster that this process is connected to."""
 
+    def start(self, document: Mapping[str, Any]) -> None:
+        """Start Serve with the options of `document`, unless it runs.
+
+        Raises:
+            RefusedError: the document is not a valid Ray Serve config.
+        """
+        _started(_schema(document))
+
     def deploy(self, document: Mapping[str, Any]) -> None:
         """Make the cluster's applications those of `document`, as `serve deploy` does.
 
         Raises:
             RefusedError: the document is not a valid Ray Serve config.
         """
-        from ray.serve._private.api import serve_start
-        from ray.serve.schema import ServeDeploySchema
-
-        try:
-            schema = ServeDeploySchema.model_validate(dict(document))
-        except ValidationError as error:
-            raise RefusedError(f"Ray Serve refuses the config:\n{error}") from error
-        controller = serve_start(
-            http_options=schema.http_options.model_dump(),
-            grpc_options=schema.grpc_options.model_dump(),
-            proxy_location=schema.proxy_location,
-            global_logging_config=schema.logging_config,
-            controller_options=schema.controller_options,
-        )
-        controller.deploy_apps(schema)
+        schema = _schema(document)
+        _started(schema).deploy_apps(schema)
 
     def details(self) -> dict[str, Any]:
         """Serve's whole state as its REST API gives it; empty where Serve does not run."""
@@ -140,4 +139,25 @@ def _app_state(name: str, app: Mapping[str, Any]) -> AppState:
         route_prefix=app.get("route_prefix"),
         replicas=tuple(replica for d in deployments for replica in d.get("replicas", ())),
         deployment_message="\n".join(d["message"] for d in deployments if d.get("message")),
+    )
+
+
+def _schema(document: Mapping[str, Any]) -> ServeDeploySchema:
+    from ray.serve.schema import ServeDeploySchema
+
+    try:
+        return ServeDeploySchema.model_validate(dict(document))
+    except ValidationError as error:
+        raise RefusedError(f"Ray Serve refuses the config:\n{error}") from error
+
+
+def _started(schema: ServeDeploySchema) -> ServeControllerClient:
+    from ray.serve._private.api import serve_start
+
+    return serve_start(
+        http_options=schema.http_options.model_dump(),
+        grpc_options=schema.grpc_options.model_dump(),
+        proxy_location=schema.proxy_location,
+        global_logging_config=schema.logging_config,
+        controller_options=schema.controller_options,
     )

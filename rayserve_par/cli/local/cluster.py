@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +37,10 @@ class LocalCluster:
     _cluster: Any = None
     _saved_environment: dict[str, str | None] = field(default_factory=dict)
 
-    def start(self) -> Session:
+    def start(self, on_head: Callable[[Session], None] = lambda _: None) -> Session:
         """Start the head and the nodes; on failure everything is stopped again.
+
+        `on_head` is called when the head answers and the nodes are still to come.
 
         Raises:
             RefusedError: the port is busy or the disk is full.
@@ -61,6 +63,7 @@ class LocalCluster:
         self._set_environment(sessions.cluster_environment(name, folder))
         try:
             self._start_head(folder, gcs_port, dashboard_port)
+            on_head(self.session)
             for index in range(self.nodes):
                 self.add_node(f"node-{index + 1}")
         except BaseException:
@@ -93,7 +96,7 @@ class LocalCluster:
             )
 
     def start_dashboard(self) -> None:
-        """Start the dashboard, which takes seconds that an engine's start can be under way in.
+        """Start the dashboard, which takes seconds and which nothing of ours waits for.
 
         Ray's own commands need it, and Prometheus finds the nodes through a file that it writes.
         """
