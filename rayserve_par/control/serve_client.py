@@ -5,6 +5,7 @@ A connection to the cluster is there anyway, for Ray's tables; so nothing depend
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +70,10 @@ class ServeClient:
         from ray.serve.context import _get_global_client
 
         controller = _get_global_client(raise_if_no_controller_running=False)
-        details: dict[str, Any] = controller.get_serve_details() if controller else {}
+        if controller is None:
+            return {}
+        # Over REST states are words; here they come as enumerations.
+        details: dict[str, Any] = json.loads(json.dumps(controller.get_serve_details()))
         return details
 
     def apps(self) -> tuple[AppState, ...]:

@@ -140,6 +140,7 @@ def test_structured_output_and_tools(served: Served) -> None:
     assert set(json.loads(str(shaped.choices[0].message.content))) == {"city", "size"}
     function = {
         "name": "weather",
+        "strict": True,
         "parameters": {
             "type": "object",
             "properties": {"city": {"type": "string", "enum": ["Paris", "Rome"]}},
@@ -152,6 +153,7 @@ def test_structured_output_and_tools(served: Served) -> None:
         "What is the weather in Paris?",
         tools=[{"type": "function", "function": function}],
         tool_choice={"type": "function", "function": {"name": "weather"}},
+        extra_body={"max_tokens": 100},
     )
     [call] = called.choices[0].message.tool_calls or []
     assert call.function.name == "weather"  # type: ignore[union-attr]
@@ -181,6 +183,7 @@ def test_status_draws_each_stage_on_its_own_node() -> None:
     done = run(COMMAND, "status")
     assert done.returncode == 0, done.stderr
     picture = done.stdout
+    assert re.search(r"smollm2 +RUNNING +1 running", picture)
     assert re.search(r"node-1: 1 of 2 GPUs used +node-2: 1 of 2 GPUs used", picture)
     assert "stage 0" in picture
     assert "stage 1" in picture

@@ -48,12 +48,12 @@ class LocalCluster:
         sessions.sweep_dead_sessions()
         sessions.check_port(self.http_port)
         folder = sessions.make_folder()
-        name = sessions.session_name(os.getpid())
-        assert name is not None, "this process lives"
+        name = sessions.session_name()
         dashboard_port, gcs_port = sessions.free_ports(2)
         self.session = Session(
             name=name,
             owner_pid=os.getpid(),
+            owner_started=sessions.own_start_time(),
             folder=str(folder),
             gcs_address=f"{HOST}:{gcs_port}",
             dashboard_url=f"http://{HOST}:{dashboard_port}",

@@ -27,6 +27,8 @@ HOST = "127.0.0.1"
 # variable is named after the systems where that is the default.
 LOOPBACK_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _SESSION_VARIABLE = "RAYSERVE_PAR_SESSION"
+# The kernel counts a process's start from the boot, whose time moves as the clock is corrected.
+_START_TOLERANCE_SECONDS = 5.0
 # Ray keeps sockets and logs there; its object store counts apart.
 _FOLDER_BYTES = 500 * 2**20
 
@@ -37,6 +39,7 @@ class Session:
 
     name: str
     owner_pid: int
+    owner_started: float
     folder: str
     gcs_address: str
     dashboard_url: str
@@ -45,15 +48,21 @@ class Session:
     @property
     def alive(self) -> bool:
         """Whether the process that owns the cluster still runs."""
-        return session_name(self.owner_pid) == self.name
+        try:
+            started = psutil.Process(self.owner_pid).create_time()
+        except psutil.NoSuchProcess:
+            return False
+        return abs(started - self.owner_started) < _START_TOLERANCE_SECONDS
 
 
-def session_name(pid: int) -> str | None:
-    """The name that only process `pid` can give its cluster (pid and start time), if it lives."""
-    try:
-        return f"rsp-{pid}-{int(psutil.Process(pid).create_time())}"
-    except psutil.NoSuchProcess:
-        return None
+def own_start_time() -> float:
+    """When this process started, in seconds since the epoch."""
+    return float(psutil.Process().create_time())
+
+
+def session_name() -> str:
+    """A name for this process's cluster that no other process has: its pid and start time."""
+    return f"rsp-{os.getpid()}-{int(own_start_time())}"
 
 
 def _sessions_folder() -> Path:
