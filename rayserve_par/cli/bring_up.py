@@ -20,7 +20,19 @@ _REFUSAL_MARK = "rayserve_par.errors.RefusedError: "
 
 
 class DeploymentFailedError(RuntimeError):
-    """An application could not be brought up; the message is Serve's, shortened."""
+    """An application could not be brought up: the cause, and all that Serve says in `details`."""
+
+    def __init__(self, cause: str, details: str = "") -> None:
+        super().__init__(cause)
+        self.details = details
+
+
+def print_failure(error: DeploymentFailedError) -> None:
+    """Print what Serve says, and the cause last, where one looks."""
+    console = Console(stderr=True, highlight=False)
+    if error.details:
+        console.print(error.details, style="dim", markup=False, soft_wrap=True)
+    console.print(f"Failed: {error}", style="red", markup=False, soft_wrap=True)
 
 
 def bring_up(
@@ -89,4 +101,15 @@ def failure(state: AppState | None) -> RefusedError | DeploymentFailedError:
     if _REFUSAL_MARK in text:
         return RefusedError(text.split(_REFUSAL_MARK, 1)[1].strip())
     name, status = (state.name, state.status) if state else ("the application", "UNKNOWN")
-    return DeploymentFailedError(f"{name} is {status}:\n{text}")
+    return DeploymentFailedError(f"{name} is {status}: {cause(text)}", details=text)
+
+
+def cause(text: str) -> str:
+    """The error at the end of the last traceback in `text`; all of it where there is none."""
+    lines = text.splitlines()
+    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    after = frames[-1] + 1 if frames else 0
+    for number in range(after, len(lines)):
+        if lines[number] and not lines[number].startswith(" "):
+            return "\n".join(lines[number:]).strip()
+    return text.strip()

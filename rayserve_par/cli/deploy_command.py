@@ -26,7 +26,12 @@ def deploy(
     ] = False,
 ) -> None:
     """Deploy a config to an existing Ray cluster and wait until its models answer."""
-    from rayserve_par.cli.bring_up import DeploymentFailedError, bring_up, wait_for_front
+    from rayserve_par.cli.bring_up import (
+        DeploymentFailedError,
+        bring_up,
+        print_failure,
+        wait_for_front,
+    )
     from rayserve_par.cli.connect import connect
     from rayserve_par.control.config_file import read_config
     from rayserve_par.control.serve_client import ServeClient
@@ -53,7 +58,7 @@ def deploy(
             wait_for_front(console, url, app)
             console.print(f"{app.args.public_name} answers at {url}{app.route_prefix}")
     except DeploymentFailedError as error:
-        Console(stderr=True).print(f"Failed: {error}", style="red", markup=False)
+        print_failure(error)
         sys.exit(1)
 
 

@@ -31,7 +31,7 @@ def serve(
     gpus_per_node: Annotated[int, typer.Option(min=1, help="Logical GPUs of each node.")] = 2,
 ) -> None:
     """Serve a config on a Ray cluster of logical GPUs on this machine, until Ctrl-C."""
-    from rayserve_par.cli.bring_up import DeploymentFailedError
+    from rayserve_par.cli.bring_up import DeploymentFailedError, print_failure
     from rayserve_par.cli.local.cluster import LocalCluster
     from rayserve_par.cli.local.session import check_port
     from rayserve_par.control.config_file import read_config
@@ -51,7 +51,7 @@ def serve(
     except KeyboardInterrupt:
         console.print("Stopped; no process, port or folder of it is left.")
     except DeploymentFailedError as error:
-        Console(stderr=True).print(f"Failed: {error}", style="red", markup=False)
+        print_failure(error)
         sys.exit(1)
 
 
