@@ -7,7 +7,7 @@ BENCH_MODEL ?= smollm2-135m-instruct
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e lint bench-front manifests clean
+.PHONY: help env serve test test-unit test-e2e lint bench-front clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'

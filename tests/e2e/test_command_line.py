@@ -28,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).parent / "rayserve-par"
 MODEL = "smollm2-135m-instruct"
 START_SECONDS = 300
+REFUSAL_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,45 @@ def test_a_busy_port_is_refused_at_once(served: Served) -> None:
     assert done.returncode == 2
     assert f"Port {served.port} is busy" in done.stderr
     assert time.monotonic() - started < 5
+
+
+REFUSED_ON_THIS_CLUSTER = {
+    "no node holds it": ("{model: tiny-llama, layout: {tp: 4}}", "TP4|TP 4"),
+    "too many GPUs": (
+        "{model: tiny-llama, num_replicas: 3, layout: {pp: 2, across: nodes}}",
+        "6 GPUs",
+    ),
+    "does not fit": ("{model: meta-llama/Llama-3.1-8B-Instruct}", "16.1 GB|does not fit"),
+    "no such model": ("{model: ./nowhere}", "nowhere"),
+    "illegal": ("{model: smollm2-135m-instruct, layout: {tp: 2}}", r"9 / 2 = 4\.5"),
+    "unknown argument": ("{model: tiny-llama, engine: {max_modle_len: 9}}", "max_model_len"),
+    "unknown key": ("{modell: tiny-llama}", "did you mean 'model'"),
+}
+
+
+@pytest.mark.usefixtures("served")
+@pytest.mark.parametrize("case", REFUSED_ON_THIS_CLUSTER)
+def test_what_cannot_be_is_refused_at_once_on_a_live_cluster(tmp_path: Path, case: str) -> None:
+    args, expected = REFUSED_ON_THIS_CLUSTER[case]
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "applications:\n"
+        f"  - {{name: refused, import_path: 'rayserve_par:build_app', args: {args}}}\n"
+    )
+    started = time.monotonic()
+    done = run(COMMAND, "deploy", config)
+    seconds = time.monotonic() - started
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert re.search(expected, " ".join(done.stderr.split())), done.stderr
+    assert seconds < REFUSAL_SECONDS
+
+
+@pytest.mark.usefixtures("served")
+def test_a_dry_run_checks_the_software_of_every_node() -> None:
+    done = run(COMMAND, "deploy", "configs/smollm2-pp2.yaml", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "Checking the software of every GPU node" in done.stdout
+    assert "Nothing was deployed" in done.stdout
 
 
 def test_ray_prometheus_endpoint_feeds_every_panel(served: Served) -> None:
