@@ -37,7 +37,9 @@ def serve(
     from rayserve_par.control.config_file import read_config
 
     console = Console(highlight=False)
-    signal.signal(signal.SIGTERM, _terminate)
+    # SIGINT too: Python leaves it ignored where a shell started it in the background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _terminate)
     try:
         read = read_config(config)
         check_port(port)
