@@ -53,7 +53,7 @@ class ModelReplica:
 
         metrics = self._make_metrics()
         self._instance = await start_instance(
-            self._spec, stat_loggers(metrics, self._proof.on_step)
+            self._spec, stat_loggers(metrics, self._node, self._proof.on_step)
         )
         self._instance.watch(self._leave)
         verdict = verify_placement(self._spec.placement)
@@ -101,12 +101,16 @@ class ModelReplica:
             self._export_facts(metrics, verified=True)
             await asyncio.sleep(FACTS_PERIOD_SECONDS)
 
+    @property
+    def _node(self) -> str:
+        return str(ray.get_runtime_context().get_node_id())
+
     def _make_metrics(self) -> InstanceMetrics:
         context = serve.get_replica_context()
         return instance_metrics(
             model=self._spec.served_model_name,
             instance=context.replica_id.unique_id,
-            node=ray.get_runtime_context().get_node_id(),
+            node=self._node,
         )
 
     def _publish(self, start_seconds: float) -> None:

@@ -21,7 +21,7 @@ _PAUSE_SECONDS = 1.0
 _GAUGE_LIFE_SECONDS = 25.0
 _LABELS = {
     '{__name__=~"ray_rayserve_par_.+"}': ("model", "instance_id", "node"),
-    '{__name__=~"ray_vllm_.+"}': ("model_name", "ReplicaId", "NodeAddress"),
+    '{__name__=~"ray_vllm_.+"}': ("model_name", "ReplicaId", "node", "NodeAddress"),
 }
 
 

@@ -7,6 +7,7 @@ Prometheus endpoint through `RayPrometheusStatLogger`; this one adds ours beside
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
@@ -67,13 +68,40 @@ def _is_probe(request: FinishedRequestStats) -> bool:
     return str(getattr(request, "request_id", None)).startswith(PROBE_PREFIX)
 
 
-def stat_loggers(metrics: InstanceMetrics, on_step: Callable[[], None]) -> list[Any]:
+def _with_node(wrapper: type[Any], node: str) -> type[Any]:
+    """A metric wrapper of vLLM's whose series carry the label `node` (Ray's node id) as well."""
+
+    class Labelled(wrapper):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self._tags["node"] = node
+
+        @staticmethod
+        def _get_tag_keys(labelnames: list[str] | None) -> tuple[str, ...]:
+            return (*wrapper._get_tag_keys(labelnames), "node")
+
+        def _build_tags(self, *labels: Any, **named: Any) -> dict[str, str]:
+            named.update(zip(self.metric._tag_keys, labels, strict=False))
+            return {**super()._build_tags(**named), "node": node}
+
+    return Labelled
+
+
+def vllm_stat_logger(node: str) -> type[Any]:
+    """vLLM's own metrics through Ray, with the label `node` beside its model_name and ReplicaId."""
+    from vllm.v1.metrics import ray_wrappers
+
+    class NodeStatLogger(ray_wrappers.RayPrometheusStatLogger):
+        _gauge_cls = _with_node(ray_wrappers.RayGaugeWrapper, node)
+        _counter_cls = _with_node(ray_wrappers.RayCounterWrapper, node)
+        _histogram_cls = _with_node(ray_wrappers.RayHistogramWrapper, node)
+
+    return NodeStatLogger
+
+
+def stat_loggers(metrics: InstanceMetrics, node: str, on_step: Callable[[], None]) -> list[Any]:
     """Stat logger factories for `AsyncLLM`: vLLM's metrics through Ray, and this instance's."""
-    from functools import partial
-
-    from vllm.v1.metrics.ray_wrappers import RayPrometheusStatLogger
-
     return [
-        RayPrometheusStatLogger,
+        vllm_stat_logger(node),
         partial(InstanceStatLogger, metrics=metrics, on_step=on_step),
     ]
