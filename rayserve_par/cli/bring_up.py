@@ -35,6 +35,12 @@ def print_failure(error: DeploymentFailedError) -> None:
     console.print(f"Failed: {error}", style="red", markup=False, soft_wrap=True)
 
 
+def on_loopback(document: Mapping[str, Any], port: int) -> dict[str, Any]:
+    """`document` as a local cluster serves it: one front, on this machine's loopback address."""
+    http = {**(document.get("http_options") or {}), "host": "127.0.0.1", "port": port}
+    return {**document, "proxy_location": "HeadOnly", "http_options": http}
+
+
 def bring_up(
     console: Console,
     client: ServeClient,
@@ -73,6 +79,8 @@ def _answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
             return bool(response.status == 200)
+    except urllib.error.HTTPError as error:
+        return error.code in {401, 403}  # the model's server is there and asks for its api_key
     except (urllib.error.URLError, OSError):
         return False
 
@@ -86,7 +94,10 @@ def _wait_for_app(client: ServeClient, app: ConfiguredApp, running: Stage) -> No
             states = sorted(str(replica["state"]).lower() for replica in state.replicas)
             running.note(", ".join(states))
 
-    state = client.wait_for(app.name, done=over, on_state=show)
+    try:
+        state = client.wait_for(app.name, done=over, on_state=show)
+    except TimeoutError as late:
+        raise DeploymentFailedError(f"{late} It goes on; see `rayserve-par status`.") from late
     if state is None or not state.running:
         raise failure(state)
 

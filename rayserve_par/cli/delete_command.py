@@ -43,5 +43,8 @@ def delete(
             app.name in doomed for app in client.apps()
         ):
             if time.monotonic() > end:
-                raise TimeoutError(f"{doomed} still holds GPUs after {_LIMIT_SECONDS:.0f} s")
+                raise RefusedError(
+                    f"{doomed} still holds GPUs after {_LIMIT_SECONDS:.0f} s; see\n"
+                    "`rayserve-par status`."
+                )
             time.sleep(0.5)

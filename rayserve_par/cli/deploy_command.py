@@ -29,6 +29,7 @@ def deploy(
     from rayserve_par.cli.bring_up import (
         DeploymentFailedError,
         bring_up,
+        on_loopback,
         print_failure,
         wait_for_front,
     )
@@ -40,19 +41,17 @@ def deploy(
     read = read_config(config)
     connection = connect(address)
     client = ServeClient()
-    running = {app.name: len(app.replicas) for app in client.apps()}
     for app in read.apps:
-        _check(console, app, already_deployed=app.name in running)
+        _check(console, app)
     if dry_run:
         console.print("Nothing was deployed (--dry-run).")
         return
     document = read.document if replace else client.beside_deployed(read.document)
     if connection.http_port is not None:
-        http = {"host": "127.0.0.1", "port": connection.http_port}
-        document = {**document, "proxy_location": "HeadOnly", "http_options": http}
+        document = on_loopback(document, connection.http_port)
     try:
         bring_up(console, client, read, document)
-        port = document.get("http_options", {}).get("port", 8000)
+        port = (document.get("http_options") or {}).get("port", 8000)
         url = f"http://{connection.gcs_address.rsplit(':', 1)[0]}:{port}"
         for app in read.apps:
             wait_for_front(console, url, app)
@@ -62,25 +61,21 @@ def deploy(
         sys.exit(1)
 
 
-def _check(console: Console, app: ConfiguredApp, *, already_deployed: bool) -> None:
+def _check(console: Console, app: ConfiguredApp) -> None:
     from rayserve_par.cli.plan_view import render_plan
     from rayserve_par.cli.stages import stage
     from rayserve_par.control.preflight import check_software, software_by_node, versions_here
-    from rayserve_par.placement.fit import check_fit
     from rayserve_par.serving.app import plan_for, replica_spec, wanted_replicas
     from rayserve_par.serving.cluster_view import live_cluster, live_nodes
     from rayserve_par.serving.model_store.locate import locate_model
+    from rayserve_par.serving.room import check_room
     from rayserve_par.serving.vllm_bridge.argument_names import check_argument_names
 
     check_argument_names(app.args.engine)
     model = locate_model(app.args.model)
     made = plan_for(app.args, model, live_cluster())
     console.print(render_plan(made))
-    nodes = tuple(live_nodes())
-    if not already_deployed:  # an update takes over the GPUs that its own instances hold
-        spec = replica_spec(app.args, model, made)
-        wanted = wanted_replicas(app.args, made)
-        if wanted:
-            check_fit(spec.placement, nodes, wanted)
+    spec = replica_spec(app.args, model, made)
+    check_room(spec.placement, made, wanted_replicas(app.args, made), app.args.public_name)
     with stage(console, "Checking the software of every GPU node"):
-        check_software(software_by_node(nodes, app.runtime_env), versions_here())
+        check_software(software_by_node(tuple(live_nodes()), app.runtime_env), versions_here())

@@ -89,15 +89,11 @@ def _prepare_and_plan(console: Console, config: ServeConfig, hardware: str) -> N
 
 
 def _run(console: Console, cluster: LocalCluster, config: ServeConfig) -> None:
-    from rayserve_par.cli.bring_up import bring_up, wait_for_front
+    from rayserve_par.cli.bring_up import bring_up, on_loopback, wait_for_front
     from rayserve_par.cli.stages import stage
     from rayserve_par.control.serve_client import ServeClient
 
-    document = {
-        **config.document,
-        "proxy_location": "HeadOnly",
-        "http_options": {"host": "127.0.0.1", "port": cluster.http_port},
-    }
+    document = on_loopback(config.document, cluster.http_port)
     with stage(console, f"Starting a local Ray cluster ({cluster.nodes} GPU nodes)"):
         _start_with_serve(cluster, document)
     client = ServeClient()

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from rayserve_par.control.config_file import IMPORT_PATH
 from rayserve_par.control.serve_client import AppState, ServeClient
 from rayserve_par.errors import RefusedError
-from rayserve_par.placement.fit import NodeState, check_fit
+from rayserve_par.placement.fit import NodeState
 from rayserve_par.placement.picture import CellText, NodeView, draw
 from rayserve_par.placement.verify import rank_cell
 from rayserve_par.planning.layout import Layout
@@ -21,6 +21,7 @@ from rayserve_par.serving.cluster_view import live_cluster, live_nodes
 from rayserve_par.serving.config import parse_args
 from rayserve_par.serving.model_store.locate import locate_model
 from rayserve_par.serving.rank_table import InstanceRecord, RankRecord, read_instances, read_ranks
+from rayserve_par.serving.room import check_room
 from rayserve_par.serving.verification import actor_nodes
 
 
@@ -58,13 +59,12 @@ class Observation:
 
 def observe(client: ServeClient) -> Observation:
     """Look at the cluster that this process is connected to."""
-    details = client.details()
     apps = client.apps()
     return Observation(
         nodes=tuple(live_nodes()),
         apps=apps,
         instances=living_instances(),
-        missing=_missing(details, apps),
+        missing=_missing(apps),
     )
 
 
@@ -82,22 +82,18 @@ def living_instances() -> tuple[InstanceView, ...]:
     )
 
 
-def _missing(details: Mapping[str, Any], apps: tuple[AppState, ...]) -> dict[str, str]:
-    """For each application that does not run: what the cluster lacks for it, if anything."""
+def _missing(apps: tuple[AppState, ...]) -> dict[str, str]:
+    """For each application of ours that does not run: what the cluster lacks, if anything."""
     reasons = {}
     for app in apps:
-        config = details["applications"][app.name].get("deployed_app_config") or {}
-        if app.running or not config.get("args"):
+        if app.running or app.config.get("import_path") != IMPORT_PATH:
             continue
-        started = sum(replica.get("state") == "RUNNING" for replica in app.replicas)
         try:
-            args = parse_args(config["args"], app.name)
+            args = parse_args(app.config.get("args") or {}, app.name)
             model = locate_model(args.model)
             made = plan_for(args, model, live_cluster())
             spec = replica_spec(args, model, made)
-            lacking = wanted_replicas(args, made) - started
-            if lacking > 0:
-                check_fit(spec.placement, live_nodes(), lacking)
+            check_room(spec.placement, made, wanted_replicas(args, made), args.public_name)
         except RefusedError as refusal:
             reasons[app.name] = str(refusal)
     return reasons

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ray.serve.schema import ServeDeploySchema
 
 _POLL_SECONDS = 0.5
+# The first start of a large model downloads hundreds of gigabytes.
+START_LIMIT_SECONDS = 4 * 3600.0
 _FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 
 
@@ -33,6 +35,7 @@ class AppState:
     route_prefix: str | None
     replicas: tuple[Mapping[str, Any], ...]
     deployment_message: str
+    config: Mapping[str, Any]
 
     @property
     def running(self) -> bool:
@@ -113,7 +116,7 @@ class ServeClient:
         *,
         done: Callable[[AppState | None], bool],
         on_state: Callable[[AppState | None], None] = lambda _: None,
-        limit_seconds: float = 1800.0,
+        limit_seconds: float = START_LIMIT_SECONDS,
     ) -> AppState | None:
         """Poll the application until `done`; returns its last state.
 
@@ -142,6 +145,7 @@ def _app_state(name: str, app: Mapping[str, Any]) -> AppState:
         message=app.get("message", ""),
         route_prefix=app.get("route_prefix"),
         replicas=tuple(replica for d in deployments for replica in d.get("replicas", ())),
+        config=app.get("deployed_app_config") or {},
         deployment_message="\n".join(d["message"] for d in deployments if d.get("message")),
     )
 

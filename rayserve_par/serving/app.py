@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from rayserve_par.hardware.cluster import Cluster
 from rayserve_par.placement.bundles import Placement, placement_for
-from rayserve_par.placement.fit import check_fit
 from rayserve_par.planning.plan import Plan, plan
 from rayserve_par.serving.config import AppArgs, parse_args
 from rayserve_par.serving.model_store.locate import Model, locate_model
@@ -122,8 +121,9 @@ def build_app(arguments: Mapping[str, Any]) -> Application:
     """
     from ray import serve
 
-    from rayserve_par.serving.cluster_view import live_cluster, live_nodes
+    from rayserve_par.serving.cluster_view import live_cluster
     from rayserve_par.serving.replica import ModelReplica
+    from rayserve_par.serving.room import bundle_label_selector, check_room
     from rayserve_par.serving.vllm_bridge.argument_names import check_argument_names
     from rayserve_par.serving.vllm_bridge.versions import check_vllm_version, installed_vllm
 
@@ -134,8 +134,10 @@ def build_app(arguments: Mapping[str, Any]) -> Application:
     model = locate_model(args.model)
     made = plan_for(args, model, cluster)
     spec = replica_spec(args, model, made)
-    wanted = wanted_replicas(args, made)
-    if wanted:  # an autoscaled application may start with none
-        check_fit(spec.placement, live_nodes(), wanted)
+    check_room(spec.placement, made, wanted_replicas(args, made), args.public_name)
+    options = deployment_options(args, made, spec)
+    selector = bundle_label_selector(made)
+    if selector is not None:
+        options["placement_group_bundle_label_selector"] = selector
     deployment = serve.deployment(serve.ingress()(ModelReplica))
-    return deployment.options(**deployment_options(args, made, spec)).bind(spec)
+    return deployment.options(**options).bind(spec)

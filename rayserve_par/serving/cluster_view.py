@@ -64,6 +64,38 @@ def nvlink_domains() -> dict[str, str]:
     return {state.node_id: state.nvlink_domain for state in live_nodes()}
 
 
+def _gpu_nodes() -> list[dict[str, Any]]:
+    return [node for node in _alive_nodes() if node["Resources"].get("GPU", 0)]
+
+
+def nodes_of_kind(gpu_name: str) -> frozenset[str]:
+    """Ids of the living nodes whose GPUs are of the catalogue's kind `gpu_name`."""
+    return frozenset(
+        node["NodeID"] for node in _gpu_nodes() if gpu_by_name(_gpu_kind(node)).name == gpu_name
+    )
+
+
+def kind_selector(gpu_name: str) -> dict[str, str] | None:
+    """Label selector of the nodes of one GPU kind; None where every GPU node is of it.
+
+    Raises:
+        RefusedError: the nodes of that kind carry no label in common that tells them apart.
+    """
+    nodes = _gpu_nodes()
+    wanted = [node for node in nodes if gpu_by_name(_gpu_kind(node)).name == gpu_name]
+    if len(wanted) == len(nodes):
+        return None
+    for label in (GPU_LABEL, _RAY_ACCELERATOR_LABEL):
+        values = sorted({node.get("Labels", {}).get(label, "") for node in wanted})
+        if values and all(values):
+            return {label: f"in({', '.join(values)})"}
+    raise RefusedError(
+        f"The cluster has GPUs of several kinds, and its {gpu_name} nodes have no label in common "
+        f"by which Ray could keep to them. Start them with: ray start --labels "
+        f"{GPU_LABEL}={gpu_name}"
+    )
+
+
 def live_cluster() -> Cluster:
     """The living GPU nodes as node groups: one per GPU kind and number of GPUs a node.
 

@@ -53,6 +53,7 @@ OWNED_ENGINE_ARGUMENTS: Mapping[str, str] = {
     "worker_cls": _PLACEMENT,
     "api_server_count": "one replica is one server; set num_replicas or autoscaling",
     "headless": _PLACEMENT,
+    "disable_log_stats": "metrics and the proof of health need them",
     "host": _FRONT,
     "port": _FRONT,
     "uds": _FRONT,
@@ -103,7 +104,7 @@ class AutoscalingArgs(StrictModel):
     """Ray Serve's own scaling by ongoing requests; the target is always set."""
 
     _subject: ClassVar[str] = "autoscaling"
-    min_replicas: int = Field(default=1, ge=0)
+    min_replicas: PositiveInt = 1
     max_replicas: PositiveInt
     target_ongoing_requests: PositiveFloat = 32.0
     upscale_delay_s: float = Field(default=30.0, ge=0)

@@ -32,11 +32,15 @@ class Deployer:
         self.client = ServeClient()
         self._deployed: dict[str, Any] | None = None
 
-    def deploy(self, args: Mapping[str, Any]) -> str:
-        """Deploy `args`, wait until it answers, and return the base URL."""
+    def deploy(self, args: Mapping[str, Any], *, update: bool = False) -> str:
+        """Deploy `args`, wait until it answers, and return the base URL.
+
+        With `update` over what is deployed, else after deleting that.
+        """
         if self._deployed == dict(args):
             return self.url
-        self.delete()
+        if not update:
+            self.delete()
         document = self.document(args)
         app = ConfiguredApp(APP, "/", parse_args(args, APP), {})
         config = ServeConfig(path=os.devnull, document=document, apps=(app,))  # type: ignore[arg-type]

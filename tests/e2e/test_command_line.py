@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -21,6 +20,7 @@ import pytest
 
 from rayserve_par.cli.local.session import free_ports, read_sessions
 from tests.e2e.metrics_checks import check_dashboards
+from tests.e2e.waiting import wait_until
 
 pytestmark = pytest.mark.engine
 
@@ -110,9 +110,7 @@ def test_chat_streams_and_counts(served: Served) -> None:
     text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
     assert "Paris" in text
     assert chunks[-1].usage is not None
-    assert chunks[-1].usage.completion_tokens == sum(bool(c.choices) for c in chunks) - 1 or (
-        chunks[-1].usage.completion_tokens > 3
-    )
+    assert 0 < chunks[-1].usage.completion_tokens <= len(chunks)
 
 
 def test_logprobs_and_stop_strings(served: Served) -> None:
@@ -266,7 +264,13 @@ def test_delete_frees_every_gpu() -> None:
     state = json.loads(run(COMMAND, "status", "--json").stdout)
     assert state["applications"] == []
     assert state["instances"] == []
-    assert all(node["gpus_free"] == node["gpus"] for node in state["nodes"])
+    wait_until(
+        lambda: all(
+            node["gpus_free"] == node["gpus"]
+            for node in json.loads(run(COMMAND, "status", "--json").stdout)["nodes"]
+        ),
+        30,
+    )
 
 
 def test_ctrl_c_leaves_nothing_behind(served: Served) -> None:
@@ -287,7 +291,7 @@ def _session(process: psutil.Process) -> str | None:
         return None
 
 
-def test_after_a_kill_the_next_start_cleans_up(tmp_path: Path) -> None:
+def test_after_a_kill_the_next_start_cleans_up() -> None:
     script = (
         "import os, sys\n"
         "from rayserve_par.cli.local.cluster import LocalCluster\n"
@@ -306,5 +310,3 @@ def test_after_a_kill_the_next_start_cleans_up(tmp_path: Path) -> None:
     assert not Path(folder).exists()
     assert name not in {session.name for session in read_sessions()}
     assert [p for p in psutil.process_iter() if _session(p) == name] == []
-    assert os.environ.get("RAYSERVE_PAR_SESSION") is None
-    assert tmp_path.exists()

@@ -17,6 +17,13 @@ from rayserve_par.errors import RefusedError
 from rayserve_par.serving.replica_spec import ReplicaSpec
 from rayserve_par.serving.vllm_bridge.names import find_vllm_name
 
+# vLLM's parser takes these as one JSON list, other lists as several words.
+_JSON_LISTS = ("allowed_origins", "allowed_methods", "allowed_headers")
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
+
 
 def command_line(engine: Mapping[str, Any]) -> Iterator[str]:
     """Spell `engine:` as vLLM's command line, e.g. {"max_model_len": 512} -> --max-model-len 512.
@@ -29,10 +36,13 @@ def command_line(engine: Mapping[str, Any]) -> Iterator[str]:
             continue
         if isinstance(value, bool):
             yield f"--{flag}" if value else f"--no-{flag}"
-        elif isinstance(value, Mapping):
+        elif isinstance(value, Mapping) or key in _JSON_LISTS:
             yield from (f"--{flag}", json.dumps(value))
+        elif key == "middleware":
+            for each in value:
+                yield from (f"--{flag}", str(each))
         elif isinstance(value, list | tuple):
-            yield from (f"--{flag}", *map(str, value))
+            yield from (f"--{flag}", *map(_word, value))
         else:
             yield from (f"--{flag}", str(value))
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.placement_group import placement_group_table
+from vllm.platforms import current_platform
 from vllm.v1.executor import ray_executor_v2
 
 from rayserve_par.placement.bundles import bundle_of_rank
@@ -87,11 +88,9 @@ class TopologyExecutor(ray_executor_v2.RayExecutorV2):
 def _own_place(_worker: Any) -> tuple[str, str, int]:
     """Actor id, node id and GPU index of the worker process that this runs in."""
     context = ray.get_runtime_context()
-    return (
-        context.get_actor_id(),
-        context.get_node_id(),
-        int(context.get_accelerator_ids()["GPU"][0]),
-    )
+    gpu = str(context.get_accelerator_ids()["GPU"][0])
+    index = current_platform.device_control_id_to_physical_device_id(gpu)  # it may be a UUID
+    return context.get_actor_id(), context.get_node_id(), int(index)
 
 
 def _end_with_parent() -> None:

@@ -7,6 +7,7 @@ starts and watches; both kinds report their end through `Instance.watch`.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 # Request ids of our own questions whether the engine generates; they count as nobody's requests.
 PROBE_PREFIX = "rayserve-par-probe-"
+# Through all ranks, kernels compiled on the way; a collective that hangs takes longer.
+_FIRST_TOKEN_SECONDS = 600.0
 # A DP rank that died shows in Ray within this many seconds, an engine core child sooner.
 _WATCH_SECONDS = 0.5
 
@@ -124,10 +127,21 @@ async def start_instance(spec: ReplicaSpec, stat_loggers: list[Any]) -> Instance
     parallel.ray_runtime_env = _with_env(parallel.ray_runtime_env, spec)
     dp_ranks = start_dp_ranks(config) if spec.plan.layout.dp > 1 else None
     guard = _StartGuard(dp_ranks)
-    engine = AsyncLLM.from_vllm_config(config, stat_loggers=stat_loggers)
+    try:
+        engine = AsyncLLM.from_vllm_config(
+            config,
+            stat_loggers=stat_loggers,
+            enable_log_requests=engine_args.enable_log_requests,
+            aggregate_engine_logging=engine_args.aggregate_engine_logging,
+        )
+        instance = Instance(args, engine, dp_ranks, start_seconds=0.0)
+        await asyncio.wait_for(instance.generate_one_token(), _FIRST_TOKEN_SECONDS)
+    except BaseException:
+        guard.release()
+        if dp_ranks is not None:
+            dp_ranks.kill()
+        raise
     guard.release()
-    instance = Instance(args, engine, dp_ranks, start_seconds=0.0)
-    await instance.generate_one_token()
     instance.start_seconds = time.monotonic() - started
     return instance
 

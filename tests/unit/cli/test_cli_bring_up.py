@@ -23,7 +23,7 @@ ValidationError: 1 error
 
 
 def state(message: str) -> AppState:
-    return AppState("app", "DEPLOY_FAILED", message, "/", (), "")
+    return AppState("app", "DEPLOY_FAILED", message, "/", (), "", {})
 
 
 @pytest.mark.parametrize(
