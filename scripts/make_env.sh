@@ -20,7 +20,8 @@ free_gib=$(($(df -Pk . | awk 'NR==2 {print $4}') / 1024 / 1024))
 
 stage 1 "Python environment in $venv"
 [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
-  { rm -rf "$venv"; "$python" -m venv "$venv"; }
+  { [ ! -e "$venv" ] || [ -e "$venv/pyvenv.cfg" ] || fail "$venv is no virtual environment; choose another VENV"
+    rm -rf "$venv"; "$python" -m venv "$venv"; }
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
 
 # pip, because it finds a CPU build of torch where the machine is set up to offer one.

@@ -7,7 +7,8 @@ place, and then becomes the real HAProxy with the same arguments. Corrected are:
   replica comes. That backup server is disabled, so HAProxy answers at once.
 - HAProxy's own errors become `500 Internal Server Error` in plain text. They become 503 with
   `Retry-After` and an error body in OpenAI's form.
-- Every frontend binds all interfaces. With `RAYSERVE_PAR_FRONT_HOST` they bind that address.
+- The metrics and stats frontends bind all interfaces whatever `http_options.host` says. With
+  `RAYSERVE_PAR_FRONT_HOST` every frontend that would binds that address.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Health of an instance: true only while its engine generates.
 
 A step that made tokens within `interval_seconds` is proof enough; without one, a one-token request
-must come back within `limit_seconds`. Concurrent questions share one such request.
+must come back within `limit_seconds`. Questions wait for each other, and one answer serves all.
 """
 
 from __future__ import annotations

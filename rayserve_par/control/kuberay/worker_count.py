@@ -65,7 +65,7 @@ def worker_count(apps: Sequence[PlannedApp]) -> WorkerCount:
             "no Kubernetes node offers as a resource. Set hardware: to real GPUs, such as 8xH100, "
             "or run it on this machine: rayserve-par serve."
         )
-    replicas = sum(_nodes_for(app, max(1, wanted_replicas(app.args, app.plan))) for app in apps)
+    replicas = sum(_nodes_for(app, wanted_replicas(app.args, app.plan)) for app in apps)
     if replicas > group.nodes:
         raise RefusedError(
             f"The applications need {replicas} nodes together; the config's hardware {group.label} "
@@ -78,7 +78,7 @@ def worker_count(apps: Sequence[PlannedApp]) -> WorkerCount:
 def _most_instances(app: PlannedApp) -> int:
     if app.args.autoscaling is not None:
         return app.args.autoscaling.max_replicas
-    return max(1, wanted_replicas(app.args, app.plan))
+    return wanted_replicas(app.args, app.plan)
 
 
 def _nodes_for(app: PlannedApp, instances: int) -> int:

@@ -39,8 +39,6 @@ def scaling(least: int, most: int) -> dict[str, dict[str, int]]:
         (LLAMA_8B, "4x8xH100", scaling(9, 32), 2, 4),
         # autoscaling never orders more nodes than the hardware names
         (LLAMA_8B, "2x8xH100", scaling(1, 100), 1, 2),
-        # planning reads a living node, so one is always there
-        (LLAMA_8B, "2x8xH100", scaling(0, 16), 1, 2),
         (LLAMA_8B, "2x8xH100", {"num_replicas": "fit"}, 2, 2),
         (LLAMA_8B, "2x8xH100", {"num_replicas": 8}, 1, 1),
         (LLAMA_8B, "2x8xH100", {"num_replicas": 9}, 2, 2),

@@ -91,6 +91,10 @@ def test_a_whole_config_is_read() -> None:
             {"autoscaling": {"min_replicas": 3, "max_replicas": 2}},
             ("min_replicas 3 is above max_replicas 2",),
         ),
+        (  # from none, nothing would wake it: HAProxy answers 503 by itself
+            {"autoscaling": {"min_replicas": 0, "max_replicas": 2}},
+            ("min_replicas", "greater than 0"),
+        ),
     ],
 )
 def test_what_is_refused(arguments: dict[str, Any], parts: tuple[str, ...]) -> None:
