@@ -20,7 +20,9 @@ free_gib=$(($(df -Pk . | awk 'NR==2 {print $4}') / 1024 / 1024))
 
 stage 1 "Python environment in $venv"
 [ -x "$venv/bin/python" ] && "$venv/bin/python" -m pip --version >/dev/null 2>&1 ||
-  { [ ! -e "$venv" ] || [ -e "$venv/pyvenv.cfg" ] || fail "$venv is no virtual environment; choose another VENV"
+  { foreign=$(ls -A "$venv" 2>/dev/null | grep -vxE 'pyvenv\.cfg|bin|lib|lib64|include|\.gitignore' || true)
+    [ -e "$venv/pyvenv.cfg" ] || [ -z "$foreign" ] ||
+      fail "$venv is no virtual environment (it holds $(echo $foreign)); choose another: make VENV=..."
     rm -rf "$venv"; "$python" -m venv "$venv"; }
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'uv>=0.8,<1'
 
