@@ -8,10 +8,12 @@ B200        one node of the usual size
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from rayserve_par.errors import RefusedError
-from rayserve_par.hardware.catalogue import gpu_by_name
+from rayserve_par.hardware.catalogue import Catalogue, shipped_catalogue
 from rayserve_par.hardware.gpu import Gpu
 
 
@@ -37,9 +39,35 @@ class NodeGroup:
         return self.nodes * self.gpus_per_node
 
     @property
+    def nodes_per_domain(self) -> int:
+        """Nodes that one NVLink domain joins: whole nodes only, 1 where it ends at the node.
+
+        A domain spans nodes where it is larger than the GPU's usual node (NVL72: 72 > 4). Half an
+        HGX board as a node of 4 is not joined to the next such node, though 8 > 4.
+        """
+        if not self.gpu.nvlink or self.gpu.nvlink_domain_gpus <= self.gpu.gpus_per_node:
+            return 1
+        return max(1, self.gpu.nvlink_domain_gpus // self.gpus_per_node)
+
+    @property
+    def domains(self) -> int:
+        """NVLink domains of the group, the last one perhaps in part.
+
+        Joined nodes count as one; a node of 8 GPUs bridged in pairs has 4.
+        """
+        if self.nodes_per_domain > 1:
+            return ceil(self.nodes / self.nodes_per_domain)
+        return self.nodes * ceil(self.gpus_per_node / self.gpu.nvlink_domain_gpus)
+
+    @property
     def tp_limit(self) -> int:
-        """The widest TP group: inside one node and one NVLink domain."""
-        return min(self.gpus_per_node, self.gpu.nvlink_domain_gpus)
+        """The widest TP group: all GPUs of one NVLink domain that the group has.
+
+        Inside a node min(gpus_per_node, nvlink_domain_gpus). Where a domain spans nodes (NVL72: 18
+        trays of 4), its whole nodes, as far as the group has them.
+        """
+        joined = min(self.nodes, self.nodes_per_domain) * self.gpus_per_node
+        return min(joined, self.gpu.nvlink_domain_gpus)
 
     @property
     def label(self) -> str:
@@ -86,7 +114,7 @@ def _whole_nodes(text: str, gpus: int, gpu: Gpu) -> tuple[int, int]:
     return gpus // size, size
 
 
-def _parse_group(text: str) -> tuple[Gpu, int, int]:
+def _parse_group(text: str, catalogue: Catalogue) -> tuple[Gpu, int, int]:
     match = re.fullmatch(r"(?:(\d+)\s*[xX]\s*)?(?:(\d+)\s*[xX]\s*)?([A-Za-z][\w \-]*)", text)
     if match is None:
         raise RefusedError(
@@ -94,7 +122,7 @@ def _parse_group(text: str) -> tuple[Gpu, int, int]:
             "(2x8xH200) or NAME (B200, one node)."
         )
     first, second, name = match.groups()
-    gpu = gpu_by_name(name)
+    gpu = catalogue.gpu(name)
     for number in (first, second):
         if number is not None and int(number) < 1:
             raise RefusedError(f"{text!r}: {number} is not at least 1.")
@@ -104,15 +132,22 @@ def _parse_group(text: str) -> tuple[Gpu, int, int]:
     return gpu, nodes, size
 
 
-def parse_cluster(text: str) -> Cluster:
+def group_name(gpu: Gpu, before: Sequence[NodeGroup]) -> str:
+    """A name for the next group: "h100", then "h100-2" where groups of that GPU are `before`."""
+    taken = sum(group.gpu.name == gpu.name for group in before)
+    return f"{gpu.name.lower()}-{taken + 1}" if taken else gpu.name.lower()
+
+
+def parse_cluster(text: str, catalogue: Catalogue | None = None) -> Cluster:
     """Read "16xH200", "2x8xH200", "B200", or several with commas between.
+
+    GPUs are looked up in `catalogue`, the shipped one where none is given.
 
     Raises RefusedError for anything else, for unknown GPUs, and for GPUs that are not whole nodes.
     """
+    known = catalogue or shipped_catalogue()
     groups: list[NodeGroup] = []
     for part in text.split(","):
-        gpu, nodes, size = _parse_group(part.strip())
-        name = gpu.name.lower()
-        taken = sum(group.gpu.name == gpu.name for group in groups)
-        groups.append(NodeGroup(f"{name}-{taken + 1}" if taken else name, gpu, nodes, size))
+        gpu, nodes, size = _parse_group(part.strip(), known)
+        groups.append(NodeGroup(group_name(gpu, groups), gpu, nodes, size))
     return Cluster(tuple(groups))

@@ -1,263 +1,147 @@
-"""From a Hugging Face `config.json` to a `ModelSpec`. Here only are its field names read.
+"""From a Hugging Face `config.json` to a `ModelSpec`.
 
-A field that is missing takes the default of the model's own config class in transformers where
-the checkpoints rely on it (head_dim = hidden_size / heads, KV heads = heads); any other missing
-field is refused. Weights in float32 are counted at 16 bits, as vLLM's dtype "auto" loads them,
-unless dtype="float32" is asked for.
-Left out: vision towers and multi-token-prediction layers.
+    text config   the whole, or its `text_config` (`llm_config`) with the outer quantisation
+    skeleton      what the type's reader finds (families/)
+    formats       what the quantisation rules say of every matrix (quantisation/)
+    layers        equal ones are one object
+
+Weights in float32 are counted at 16 bits, as vLLM's dtype "auto" loads them, unless
+dtype="float32" is asked for.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rayserve_par.errors import RefusedError
-from rayserve_par.model.attention import Attention, GqaAttention, MlaAttention
-from rayserve_par.model.hf_quantization import precision_from_config
-from rayserve_par.model.precision import BF16, Component, Precision
-from rayserve_par.model.spec import ModelSpec, MoeSpec
+from rayserve_par.model.component import Component
+from rayserve_par.model.families import READERS, known_model_types
+from rayserve_par.model.families.defaults import DEFAULTS
+from rayserve_par.model.families.family import Config, LayerShape
+from rayserve_par.model.families.fields import integer
+from rayserve_par.model.layer import Layer
+from rayserve_par.model.matrix import Matrix, Split, vector
+from rayserve_par.model.quantisation import QuantisationRules, quantization_of, rules_from_config
+from rayserve_par.model.spec import ModelSpec
+from rayserve_par.model.vision import vision_matrices
+from rayserve_par.model.weight_format import BF16, FP16, FP32, WeightFormat
 
-Config = Mapping[str, Any]
-
-
-def _integer(config: Config, name: str, *fields: str) -> int:
-    """The first of `fields` that the config has, as a whole number."""
-    for field in fields:
-        value = config.get(field)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise RefusedError(f"{name}: {field} is {value!r}; it must be a whole number.")
-        return value
-    raise RefusedError(f"{name}: the config has no {' or '.join(fields)}. Check config.json.")
+_INNER = ("text_config", "llm_config", "language_config")
+_OUTER = ("architectures", "torch_dtype", "dtype", "tie_word_embeddings")
 
 
-def _gqa(
+def model_spec_from_config(
     config: Config,
     name: str,
     *,
-    qkv_bias: bool = False,
-    output_bias: bool = False,
-    qk_norm: bool = False,
-    sinks: bool = False,
-) -> GqaAttention:
-    heads = _integer(config, name, "num_attention_heads")
-    hidden = _integer(config, name, "hidden_size")
-    if config.get("head_dim") is None and hidden % heads:
-        raise RefusedError(
-            f"{name}: hidden_size {hidden} is not divisible by {heads} attention heads and the "
-            "config has no head_dim. Check config.json."
-        )
-    return GqaAttention(
-        num_heads=heads,
-        num_kv_heads=config.get("num_key_value_heads") or heads,
-        head_dim=config.get("head_dim") or hidden // heads,
-        qkv_bias=qkv_bias,
-        output_bias=output_bias,
-        qk_norm=qk_norm,
-        sinks=sinks,
-    )
+    dtype: str | None = None,
+    quantization: Mapping[str, Any] | None = None,
+) -> ModelSpec:
+    """Read a config.
 
+    Args:
+        config: the parsed config.json.
+        name: what the model is called, in messages too.
+        dtype: "float32" counts weights that are not quantised at 32 bits.
+        quantization: a `quantization_config` that counts instead of the config's own.
 
-def _biased(config: Config) -> bool:
-    return bool(config.get("attention_bias"))
-
-
-def _llama_attention(config: Config, name: str) -> Attention:
-    return _gqa(config, name, qkv_bias=_biased(config), output_bias=_biased(config))
-
-
-def _qwen2_attention(config: Config, name: str) -> Attention:
-    return _gqa(config, name, qkv_bias=True)
-
-
-def _qwen3_attention(config: Config, name: str) -> Attention:
-    bias = _biased(config)
-    return _gqa(config, name, qk_norm=True, qkv_bias=bias, output_bias=bias)
-
-
-def _gpt_oss_attention(config: Config, name: str) -> Attention:
-    return _gqa(config, name, qkv_bias=True, output_bias=True, sinks=True)
-
-
-def _deepseek_attention(config: Config, name: str) -> Attention:
-    return MlaAttention(
-        num_heads=_integer(config, name, "num_attention_heads"),
-        q_lora_rank=config.get("q_lora_rank"),
-        kv_lora_rank=_integer(config, name, "kv_lora_rank"),
-        qk_nope_head_dim=_integer(config, name, "qk_nope_head_dim"),
-        qk_rope_head_dim=_integer(config, name, "qk_rope_head_dim"),
-        v_head_dim=_integer(config, name, "v_head_dim"),
-    )
-
-
-def _no_experts(_config: Config, _name: str) -> MoeSpec | None:
-    return None
-
-
-def _mixtral_experts(config: Config, name: str) -> MoeSpec:
-    return MoeSpec(
-        num_experts=_integer(config, name, "num_local_experts"),
-        experts_per_token=_integer(config, name, "num_experts_per_tok"),
-        expert_intermediate_size=_integer(config, name, "intermediate_size"),
-    )
-
-
-def _gpt_oss_experts(config: Config, name: str) -> MoeSpec:
-    return MoeSpec(
-        num_experts=_integer(config, name, "num_local_experts"),
-        experts_per_token=_integer(config, name, "num_experts_per_tok", "experts_per_token"),
-        expert_intermediate_size=_integer(config, name, "intermediate_size"),
-        router_bias=True,
-        expert_bias=True,
-    )
-
-
-def _qwen_experts(config: Config, name: str) -> MoeSpec:
-    # transformers 5 saves what 4 called num_experts as num_local_experts.
-    layers = _integer(config, name, "num_hidden_layers")
-    step = config.get("decoder_sparse_step") or 1
-    dense = set(config.get("mlp_only_layers") or ())
-    dense |= {layer for layer in range(layers) if (layer + 1) % step}
-    return MoeSpec(
-        num_experts=_integer(config, name, "num_experts", "num_local_experts"),
-        experts_per_token=_integer(config, name, "num_experts_per_tok"),
-        expert_intermediate_size=_integer(config, name, "moe_intermediate_size"),
-        dense_layers=tuple(sorted(dense)),
-    )
-
-
-def _deepseek_experts(config: Config, name: str) -> MoeSpec | None:
-    if config.get("n_routed_experts", config.get("num_local_experts")) is None:
-        return None
-    layers = _integer(config, name, "num_hidden_layers")
-    first = config.get("first_k_dense_replace") or 0
-    step = config.get("moe_layer_freq") or 1
-    dense = (layer for layer in range(layers) if layer < first or layer % step)
-    shared = config.get("n_shared_experts") or 0
-    inner = _integer(config, name, "moe_intermediate_size")
-    return MoeSpec(
-        num_experts=_integer(config, name, "n_routed_experts", "num_local_experts"),
-        experts_per_token=_integer(config, name, "num_experts_per_tok"),
-        expert_intermediate_size=inner,
-        num_shared_experts=shared,
-        shared_intermediate_size=shared * inner,
-        dense_layers=tuple(dense),
-        # DeepSeek-V3 routes with a learned correction per expert.
-        router_bias=config.get("topk_method") == "noaux_tc",
-    )
-
-
-_Reader = tuple[Callable[[Config, str], Attention], Callable[[Config, str], MoeSpec | None]]
-_READERS: dict[str, _Reader] = {
-    "llama": (_llama_attention, _no_experts),
-    "mistral": (_llama_attention, _no_experts),
-    "qwen2": (_qwen2_attention, _no_experts),
-    "qwen3": (_qwen3_attention, _no_experts),
-    "qwen3_moe": (_qwen3_attention, _qwen_experts),
-    "mixtral": (_llama_attention, _mixtral_experts),
-    "deepseek_v2": (_deepseek_attention, _deepseek_experts),
-    "deepseek_v3": (_deepseek_attention, _deepseek_experts),
-    "kimi_k2": (_deepseek_attention, _deepseek_experts),
-    "gpt_oss": (_gpt_oss_attention, _gpt_oss_experts),
-}
-
-
-def known_model_types() -> tuple[str, ...]:
-    """The `model_type` values that can be read."""
-    return tuple(sorted(_READERS))
-
-
-def _text_config(config: Config, name: str) -> Config:
-    """The language model's own config: the whole, or `text_config` with the outer quantisation."""
-    inner = config.get("text_config")
-    if config.get("model_type") in _READERS or not isinstance(inner, Mapping):
-        return config
-    if inner.get("model_type") in _READERS and config.get("vision_config"):
-        raise RefusedError(
-            f"{name}: {config.get('model_type')!r} has a vision tower, whose weights are not "
-            "counted yet. Use the text model's own config."
-        )
-    outer = {
-        key: config[key]
-        for key in ("quantization_config", "architectures", "torch_dtype", "dtype")
-        if key in config
-    }
-    return {**outer, **inner}
-
-
-def _sliding(config: Config, layers: int) -> tuple[int | None, tuple[int, ...]]:
-    window = config.get("sliding_window")
-    if not window or config.get("use_sliding_window") is False:
-        return None, ()
-    kinds = config.get("layer_types")
-    if kinds is None:
-        return window, tuple(range(layers))
-    return window, tuple(i for i, kind in enumerate(kinds) if kind == "sliding_attention")
-
-
-def _component_layers(
-    layers: int, dense: tuple[int, ...], moe: MoeSpec | None
-) -> dict[Component, int]:
-    """A middle layer for every linear component that the model has."""
-    sparse = [layer for layer in range(layers) if moe is not None and layer not in dense]
-    plain = [layer for layer in range(layers) if layer not in set(sparse)]
-    found = {Component.ATTENTION: layers // 2}
-    if plain:
-        found[Component.DENSE_MLP] = plain[len(plain) // 2]
-    if moe is not None and sparse:
-        found[Component.ROUTED_EXPERTS] = sparse[len(sparse) // 2]
-        if moe.shared_intermediate_size:
-            found[Component.SHARED_EXPERTS] = sparse[len(sparse) // 2]
-    return found
-
-
-def _base(config: Config, dtype: str | None) -> Precision:
-    """Storage of what is not quantised."""
-    if dtype in ("float32", "float"):
-        return Precision("fp32", 32.0, base_bits=32.0)
-    half = str(dtype or config.get("torch_dtype") or config.get("dtype"))
-    return Precision("fp16", 16.0) if half.removeprefix("torch.") in ("float16", "half") else BF16
-
-
-def model_spec_from_config(config: Config, name: str, *, dtype: str | None = None) -> ModelSpec:
-    """Read a config. `dtype` "float32" counts weights that are not quantised at 32 bits.
-
-    Raises RefusedError for a model type, a quantisation or a field that is not understood.
+    Raises:
+        RefusedError: a model type, a quantisation or a field that is not understood.
     """
     text = _text_config(config, name)
-    model_type = text.get("model_type")
-    if model_type not in _READERS:
-        raise RefusedError(
-            f"{name}: model type {model_type!r} is not known. "
-            f"Known: {', '.join(known_model_types())}."
-        )
-    read_attention, read_experts = _READERS[model_type]
-    layers = _integer(text, name, "num_hidden_layers")
-    moe = read_experts(text, name)
-    if moe is not None and len(moe.dense_layers) == layers:
-        moe = None
-    dense = moe.dense_layers if moe is not None else tuple(range(layers))
-    precision = precision_from_config(
-        text.get("quantization_config"),
-        name=name,
-        base=_base(text, dtype),
-        layers=_component_layers(layers, dense, moe),
-    )
-    window, sliding = _sliding(text, layers)
-    architectures = text.get("architectures") or (model_type,)
+    model_type = str(text["model_type"])
+    skeleton = READERS[model_type](text, name)
+    prefix = skeleton.layer_prefix
+    quant = quantization if quantization is not None else quantization_of(config)
+    rules = rules_from_config(quant, name=name, base=_base(text, dtype))
+    hidden = integer(text, name, "hidden_size")
+    layers = _layers(skeleton.layers, hidden, rules, prefix, first=0)
+    mtp = _layers(skeleton.mtp_layers, hidden, rules, prefix, first=len(layers))
+    vocabulary = integer(text, name, "vocab_size")
+    tied = bool(text.get("tie_word_embeddings", False))
+    stem = prefix.removesuffix(".layers")
+    embedding = _table(f"{stem}.embed_tokens", Component.EMBEDDING, vocabulary, hidden)
+    head = [vector("norm", Component.NORMS, hidden, Split.WHOLE)]
+    if not tied:
+        head.append(_table("lm_head", Component.HEAD, vocabulary, hidden))
     return ModelSpec(
         name=name,
         model_type=model_type,
-        architecture=str(architectures[0]),
-        num_layers=layers,
-        hidden_size=_integer(text, name, "hidden_size"),
-        vocab_size=_integer(text, name, "vocab_size"),
-        intermediate_size=_integer(text, name, "intermediate_size") if dense else 0,
-        attention=read_attention(text, name),
-        max_context_tokens=_integer(text, name, "max_position_embeddings"),
-        tied_embeddings=bool(text.get("tie_word_embeddings", False)),
-        moe=moe,
-        sliding_window_tokens=window,
-        sliding_layers=sliding,
-        precision=precision,
+        architecture=str((text.get("architectures") or (model_type,))[0]),
+        hidden_size=hidden,
+        vocab_size=vocabulary,
+        max_context_tokens=integer(text, name, "max_position_embeddings", "seq_length"),
+        layers=layers,
+        embedding=_stored((embedding,), rules)[0],
+        head=_stored(head, rules),
+        tied_embeddings=tied,
+        vision=_stored(vision_matrices(config, name), rules),
+        mtp_layers=mtp,
+        kv_cache_bits=skeleton.kv_cache_bits or rules.kv_cache_bits,
     )
+
+
+def _text_config(config: Config, name: str) -> Config:
+    """The language model's own config, with what only the wrapper says."""
+    own = config.get("model_type")
+    inner = next((config[f] for f in _INNER if isinstance(config.get(f), Mapping)), None)
+    if inner is None:
+        if own in READERS:
+            return _with_defaults(config)
+        raise RefusedError(_unknown(name, own, None))
+    outer = {key: config[key] for key in _OUTER if key in config}
+    for kind in (inner.get("model_type"), own):
+        if kind in READERS:
+            return _with_defaults({**outer, **inner, "model_type": kind})
+    raise RefusedError(_unknown(name, own, inner.get("model_type")))
+
+
+def _unknown(name: str, own: object, inner: object) -> str:
+    inside = f" (with {inner!r} inside)" if inner else ""
+    return (
+        f"{name}: model type {own!r}{inside} is not known. Known: "
+        f"{', '.join(known_model_types())}. Another model can be sized by --weights-gib and its "
+        "KV facts."
+    )
+
+
+def _with_defaults(config: Config) -> Config:
+    return {**DEFAULTS.get(str(config["model_type"]), {}), **config}
+
+
+def _base(config: Config, dtype: str | None) -> WeightFormat:
+    """Storage of what is not quantised."""
+    if dtype in ("float32", "float"):
+        return FP32
+    half = str(dtype or config.get("torch_dtype") or config.get("dtype"))
+    return FP16 if half.removeprefix("torch.") in ("float16", "half") else BF16
+
+
+def _layers(
+    shapes: Iterable[LayerShape], hidden: int, rules: QuantisationRules, prefix: str, *, first: int
+) -> tuple[Layer, ...]:
+    matrices: dict[LayerShape, tuple[Matrix, ...]] = {}
+    known: dict[tuple[int, tuple[WeightFormat, ...]], Layer] = {}
+    found = []
+    for number, shape in enumerate(shapes, first):
+        if shape not in matrices:
+            matrices[shape] = shape.matrices(hidden)
+        plain = matrices[shape]
+        formats = tuple(rules.format_of(f"{prefix}.{number}.{m.name}", m) for m in plain)
+        key = (id(plain), formats)
+        if key not in known:
+            stored = map(_in_format, plain, formats)
+            known[key] = Layer(shape.mixer, shape.ffn, tuple(stored))
+        found.append(known[key])
+    return tuple(found)
+
+
+def _table(name: str, component: Component, vocabulary: int, hidden: int) -> Matrix:
+    return Matrix(name, component, vocabulary, hidden, Split.VOCABULARY)
+
+
+def _stored(matrices: Iterable[Matrix], rules: QuantisationRules) -> tuple[Matrix, ...]:
+    return tuple(_in_format(m, rules.format_of(m.name, m)) for m in matrices)
+
+
+def _in_format(matrix: Matrix, stored: WeightFormat) -> Matrix:
+    return matrix if matrix.format is stored else matrix.stored_as(stored)

@@ -8,6 +8,10 @@ import json
 from importlib.resources import files
 from typing import Any
 
+from rayserve_par.errors import RefusedError
+from rayserve_par.model.hf_config import model_spec_from_config
+from rayserve_par.model.spec import ModelSpec
+
 _FOLDER = "known"
 
 
@@ -29,3 +33,14 @@ def known_config(name: str) -> dict[str, Any] | None:
     text = files(__package__).joinpath(_FOLDER, _file_name(name)).read_text(encoding="utf-8")
     config: dict[str, Any] = json.loads(text)
     return config
+
+
+def known_model(name: str) -> ModelSpec:
+    """The model of this hub name, from its shipped config. Raises RefusedError where none is."""
+    config = known_config(name)
+    if config is None:
+        raise RefusedError(
+            f"no config of {name!r} is shipped. Shipped: {', '.join(known_names())}. Read another "
+            "with model_spec_from_config."
+        )
+    return model_spec_from_config(config, name)

@@ -1,122 +1,108 @@
-"""What a model is: its layers, heads, experts and precision, and the numbers that follow.
+"""What a model is: its layers and weights, and the numbers that follow.
 
-    parameters            sum over matrices of copies x out x in            (weights.py)
-    active_parameters     the same with experts_per_token of num_experts experts; the embedding
-                          counts once, as published figures do
-    weight_bytes          sum over matrices of values x bits / 8 + scales   (precision.py)
-    kv_bytes_per_token    layers x KV values per token and layer x bytes per value (attention.py)
+    parameters            sum over matrices of copies x out x in       (vision tower included)
+    active_parameters     the same with experts_per_token of num_experts experts
+    weight_bytes          sum over matrices of stored bytes, scales included
+    kv_bytes_per_token    sum over layers of KV values per token x kv_cache_bits / 8 + index bytes
 
-Left out: multi-token-prediction layers, vision towers, and what sliding windows save: a layer
-with a window is counted as if it kept every token.
+Left out of all of them: multi-token-prediction layers (`mtp_layers`), which an engine loads only
+for speculative decoding.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 
 from rayserve_par.errors import RefusedError
-from rayserve_par.model.attention import Attention
-from rayserve_par.model.precision import BF16, Component, Precision
-from rayserve_par.model.weights import Matrix, embedding_matrix, head_matrices, layer_matrices
-
-
-@dataclass(frozen=True, slots=True)
-class MoeSpec:
-    """The experts of the MoE layers.
-
-    `dense_layers` are the indices of layers that are not MoE. `shared_intermediate_size` is the
-    width of all shared experts together, 0 where there are none.
-    """
-
-    num_experts: int
-    experts_per_token: int
-    expert_intermediate_size: int
-    num_shared_experts: int = 0
-    shared_intermediate_size: int = 0
-    dense_layers: tuple[int, ...] = ()
-    router_bias: bool = False
-    expert_bias: bool = False
+from rayserve_par.model.component import Component
+from rayserve_par.model.ffn import DenseMlp, MoeMlp
+from rayserve_par.model.layer import Layer
+from rayserve_par.model.matrix import Matrix
+from rayserve_par.model.mixers.mixer import Mixer, kv_bytes_per_token_per_rank
+from rayserve_par.model.weight_format import WeightFormat
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """One model. `intermediate_size` is the dense MLP's width (0 where no layer has one)."""
+    """One model.
+
+    `embedding` is held by the first PP stage (and, tied, by the last as well), `head` (final norm
+    and untied output head) by the last. `vision` is the whole tower with its projector.
+    """
 
     name: str
     model_type: str
     architecture: str
-    num_layers: int
     hidden_size: int
     vocab_size: int
-    intermediate_size: int
-    attention: Attention
     max_context_tokens: int
+    layers: tuple[Layer, ...]
+    embedding: Matrix
+    head: tuple[Matrix, ...]
     tied_embeddings: bool = False
-    moe: MoeSpec | None = None
-    sliding_window_tokens: int | None = None
-    sliding_layers: tuple[int, ...] = ()
-    precision: Precision = BF16
+    vision: tuple[Matrix, ...] = ()
+    mtp_layers: tuple[Layer, ...] = ()
+    kv_cache_bits: float = 16.0
 
     def __post_init__(self) -> None:
         sizes = {
-            "num_layers": self.num_layers,
+            "number of layers": len(self.layers),
             "hidden_size": self.hidden_size,
             "vocab_size": self.vocab_size,
-            "max_context_tokens": self.max_context_tokens,
-            "num_attention_heads": self.attention.num_heads,
-            "num_kv_heads": self.attention.num_kv_heads,
-            "head_dim": self.attention.head_dim,
+            "context": self.max_context_tokens,
         }
         for field, value in sizes.items():
             if value < 1:
                 raise RefusedError(
                     f"{self.name}: {field} is {value}; it must be at least 1. Check the config."
                 )
-        if self.attention.num_heads % self.attention.num_kv_heads:
-            raise RefusedError(
-                f"{self.name}: {self.attention.num_heads} attention heads are not a multiple of "
-                f"{self.attention.num_kv_heads} KV heads. Check the config."
-            )
 
     @property
-    def num_attention_heads(self) -> int:
-        """Query heads."""
-        return self.attention.num_heads
+    def num_layers(self) -> int:
+        """Layers of the language model, without MTP."""
+        return len(self.layers)
 
     @property
-    def num_kv_heads(self) -> int:
-        """Key and value heads; 1 for MLA's latent vector."""
-        return self.attention.num_kv_heads
+    def layer_counts(self) -> tuple[tuple[Layer, int], ...]:
+        """Every different layer with how often it occurs, in order of first appearance.
+
+        The reader gives equal layers as one object, so identity stands for equality here.
+        """
+        by_id = {id(layer): layer for layer in self.layers}
+        counts = Counter(map(id, self.layers))
+        return tuple((layer, counts[key]) for key, layer in by_id.items())
 
     @property
-    def head_dim(self) -> int:
-        """Values per head."""
-        return self.attention.head_dim
+    def mixers(self) -> tuple[Mixer, ...]:
+        """The different token mixers, in order of first appearance."""
+        return tuple(dict.fromkeys(layer.mixer for layer in self.layers if layer.mixer))
+
+    @property
+    def moe(self) -> MoeMlp | None:
+        """The experts of the first MoE layer; None for a dense model."""
+        return next((layer.moe for layer in self.layers if layer.moe), None)
 
     @property
     def is_moe(self) -> bool:
         """Whether any layer has routed experts."""
         return self.moe is not None
 
-    def layer_is_moe(self, layer: int) -> bool:
-        """Whether layer number `layer` (from 0) has routed experts."""
-        return self.moe is not None and layer not in self.moe.dense_layers
+    @property
+    def dense_mlps(self) -> tuple[DenseMlp, ...]:
+        """The different dense MLPs."""
+        found = (layer.ffn for layer in self.layers if isinstance(layer.ffn, DenseMlp))
+        return tuple(dict.fromkeys(found))
 
     @property
-    def num_moe_layers(self) -> int:
-        """Layers with routed experts."""
-        return sum(self.layer_is_moe(layer) for layer in range(self.num_layers))
+    def num_attention_heads(self) -> int:
+        """Query heads of the first mixer that has a KV cache (any mixer where none has)."""
+        with_cache = [mixer for mixer in self.mixers if mixer.num_kv_heads]
+        return (with_cache or list(self.mixers))[0].num_heads
 
     def matrices(self) -> tuple[tuple[int, Matrix], ...]:
         """Every matrix with the number of layers that have it."""
-        moe_layers = self.num_moe_layers
-        kinds = ((moe_layers, True), (self.num_layers - moe_layers, False))
-        found = [
-            (count, matrix)
-            for count, is_moe in kinds
-            if count
-            for matrix in layer_matrices(self, is_moe=is_moe)
-        ]
-        found += [(1, embedding_matrix(self))]
-        found += [(1, matrix) for matrix in head_matrices(self)]
+        found = [(count, m) for layer, count in self.layer_counts for m in layer.matrices]
+        found.append((1, self.embedding))
+        found += [(1, matrix) for matrix in (*self.head, *self.vision)]
         return tuple(found)
 
     @property
@@ -130,17 +116,30 @@ class ModelSpec:
 
     @property
     def parameters(self) -> int:
-        """All parameters."""
+        """All parameters, without MTP layers."""
         return sum(self.parameters_by_component.values())
 
     @property
-    def active_parameters(self) -> int:
+    def active_parameters_by_component(self) -> dict[Component, int]:
         """Parameters that one token uses: all but the experts it is not routed to."""
-        if self.moe is None:
-            return self.parameters
-        routed = self.parameters_by_component.get(Component.ROUTED_EXPERTS, 0)
-        idle_experts = self.moe.num_experts - self.moe.experts_per_token
-        return self.parameters - routed * idle_experts // self.moe.num_experts
+        totals = self.parameters_by_component
+        idle = 0
+        for layer, count in self.layer_counts:
+            if layer.moe is None:
+                continue
+            routed = sum(
+                m.parameters for m in layer.matrices if m.component is Component.ROUTED_EXPERTS
+            )
+            unused = layer.moe.num_experts - layer.moe.experts_per_token
+            idle += count * routed * unused // layer.moe.num_experts
+        if idle:
+            totals[Component.ROUTED_EXPERTS] -= idle
+        return totals
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token uses, the embedding table counted whole."""
+        return sum(self.active_parameters_by_component.values())
 
     @property
     def weight_bytes_by_component(self) -> dict[Component, float]:
@@ -148,7 +147,7 @@ class ModelSpec:
         totals: dict[Component, float] = {}
         for count, matrix in self.matrices():
             part = matrix.component
-            totals[part] = totals.get(part, 0.0) + count * matrix.bytes_at(self.precision)
+            totals[part] = totals.get(part, 0.0) + count * matrix.weight_bytes
         return totals
 
     @property
@@ -157,10 +156,23 @@ class ModelSpec:
         return sum(self.weight_bytes_by_component.values())
 
     @property
+    def weight_format(self) -> WeightFormat:
+        """The format that holds most parameters."""
+        totals: Counter[WeightFormat] = Counter()
+        for count, matrix in self.matrices():
+            totals[matrix.format] += count * matrix.parameters
+        return totals.most_common(1)[0][0]
+
+    @property
     def bits_per_parameter(self) -> float:
         """Mean bits per parameter over all components, scales included."""
         return 8 * self.weight_bytes / self.parameters
 
-    def kv_bytes_per_token(self, kv_dtype_bytes: float = 2.0) -> float:
-        """Bytes that one token keeps in the KV cache of one copy of all layers."""
-        return self.num_layers * self.attention.kv_values_per_token_per_rank(1) * kv_dtype_bytes
+    @property
+    def kv_bytes_per_token(self) -> float:
+        """Bytes that one token adds to the KV cache of one copy of all layers, at TP 1."""
+        return sum(
+            count * kv_bytes_per_token_per_rank(layer.mixer, 1, self.kv_cache_bits)
+            for layer, count in self.layer_counts
+            if layer.mixer
+        )

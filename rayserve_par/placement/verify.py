@@ -2,9 +2,9 @@
 
 Every violation is one sentence; there is none when all of these hold:
     each rank of the layout is present once, and no other
-    rank r of DP rank d is in bundle d x pp + r // tp, on that bundle's node
-    the ranks of a TP group are on one node and in one NVLink domain
-    STRICT_SPREAD: every TP group on a node of its own; STRICT_PACK: all on one node
+    rank r of DP rank d is in the bundle that bundles.py says, on that bundle's node
+    the ranks of a TP group are in one NVLink domain, and on one node where it is one bundle
+    STRICT_SPREAD: every bundle on a node of its own; STRICT_PACK: all on one node
     no GPU of a node is used twice
 """
 
@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rayserve_par.placement.bundles import Placement, bundle_of_rank
+from rayserve_par.placement.bundles import Placement
 from rayserve_par.placement.picture import CellText, NodeView, draw
 from rayserve_par.planning.layout import Layout
 
@@ -70,16 +70,15 @@ def _presence(layout: Layout, locations: Sequence[RankLocation]) -> Iterator[str
 
 
 def _bundles(
-    layout: Layout, locations: Sequence[RankLocation], bundle_nodes: Mapping[int, str]
+    placement: Placement, locations: Sequence[RankLocation], bundle_nodes: Mapping[int, str]
 ) -> Iterator[str]:
+    layout = placement.layout
     known = set(_all_ranks(layout))
     for one in locations:
         if (one.dp_rank, one.rank) not in known:
             continue
-        name, bundle = (
-            _name(layout, one.dp_rank, one.rank),
-            bundle_of_rank(layout, one.dp_rank, one.rank),
-        )
+        name = _name(layout, one.dp_rank, one.rank)
+        bundle = placement.bundle_of(one.dp_rank, one.rank)
         if one.bundle != bundle:
             yield f"{name} is in bundle {one.bundle}, not in bundle {bundle}"
         node = bundle_nodes.get(bundle)
@@ -88,15 +87,16 @@ def _bundles(
 
 
 def _groups(
-    layout: Layout, locations: Sequence[RankLocation], domains: Mapping[str, str]
+    placement: Placement, locations: Sequence[RankLocation], domains: Mapping[str, str]
 ) -> Iterator[str]:
-    known = set(_all_ranks(layout))
+    known = set(_all_ranks(placement.layout))
     nodes_of: dict[int, set[str]] = defaultdict(set)
     for one in locations:
         if (one.dp_rank, one.rank) in known:
-            nodes_of[bundle_of_rank(layout, one.dp_rank, one.rank)].add(one.node_id)
+            bundle = placement.bundle_of(one.dp_rank, one.rank)
+            nodes_of[placement.tp_group_of(bundle)].add(one.node_id)
     for group, nodes in sorted(nodes_of.items()):
-        if len(nodes) > 1:
+        if len(nodes) > 1 and placement.bundles_per_tp_group == 1:
             yield f"TP group {group} is split over nodes {', '.join(sorted(nodes))}"
         joined = {domains.get(node) for node in nodes}
         if None in joined:
@@ -117,10 +117,11 @@ def _strategy(placement: Placement, bundle_nodes: Mapping[int, str]) -> Iterator
         if bundle in bundle_nodes:
             used[bundle_nodes[bundle]].append(bundle)
     if placement.strategy == "STRICT_SPREAD":
+        what = "TP groups" if placement.bundles_per_tp_group == 1 else "bundles"
         for node, bundles in sorted(used.items()):
             if len(bundles) > 1:
                 listed = ", ".join(str(bundle) for bundle in bundles)
-                yield f"node {node} holds TP groups {listed}; each must have a node of its own"
+                yield f"node {node} holds {what} {listed}; each must have a node of its own"
     if placement.strategy == "STRICT_PACK" and len(used) > 1:
         yield f"the instance is spread over nodes {', '.join(sorted(used))}; it must be on one"
 
@@ -148,10 +149,11 @@ def _expected_nodes(placement: Placement, bundle_nodes: Mapping[int, str]) -> tu
 
 
 def _sizes_seen(
-    layout: Layout, locations: Sequence[RankLocation], bundle_nodes: Mapping[int, str]
+    placement: Placement, locations: Sequence[RankLocation], bundle_nodes: Mapping[int, str]
 ) -> dict[str, int]:
     """GPUs that each node must have, so that both pictures draw it alike."""
-    sizes = {node: count * layout.tp for node, count in Counter(bundle_nodes.values()).items()}
+    counts = Counter(bundle_nodes.values())
+    sizes = {node: count * placement.gpus_per_bundle for node, count in counts.items()}
     for one in locations:
         sizes[one.node_id] = max(sizes.get(one.node_id, 0), one.gpu + 1)
     return sizes
@@ -173,7 +175,7 @@ def _expected_picture(
     cells: dict[tuple[str, int], CellText] = {}
     used: Counter[str] = Counter()
     for dp_rank, rank in _all_ranks(layout):
-        node = nodes[bundle_of_rank(layout, dp_rank, rank)]
+        node = nodes[placement.bundle_of(dp_rank, rank)]
         cells[node, used[node]] = rank_cell(layout, dp_rank, rank)
         used[node] += 1
     return _picture(cells, sizes)
@@ -209,12 +211,12 @@ def verify(
     layout = placement.layout
     violations = (
         *_presence(layout, locations),
-        *_bundles(layout, locations, bundle_nodes),
-        *_groups(layout, locations, domain_of_node),
+        *_bundles(placement, locations, bundle_nodes),
+        *_groups(placement, locations, domain_of_node),
         *_strategy(placement, bundle_nodes),
         *_doubled_gpus(layout, locations),
     )
-    sizes = {**_sizes_seen(layout, locations, bundle_nodes), **(gpus_of_node or {})}
+    sizes = {**_sizes_seen(placement, locations, bundle_nodes), **(gpus_of_node or {})}
     return Verdict(
         ok=not violations,
         violations=violations,

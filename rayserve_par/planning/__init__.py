@@ -1,11 +1,10 @@
 """Which layout, how many instances, and why."""
 
-from rayserve_par.planning.choose import RefusedLayout
 from rayserve_par.planning.layout import Layout
-from rayserve_par.planning.legality import illegal
+from rayserve_par.planning.legality import RefusedLayout, illegal
 from rayserve_par.planning.plan import Plan, plan
 from rayserve_par.planning.plan_json import plan_from_json, plan_to_json
-from rayserve_par.planning.request import LayoutRequest, Target
+from rayserve_par.planning.request import LayoutRequest, Target, Workload
 
 __all__ = [
     "Layout",
@@ -13,6 +12,7 @@ __all__ = [
     "Plan",
     "RefusedLayout",
     "Target",
+    "Workload",
     "illegal",
     "plan",
     "plan_from_json",

@@ -40,6 +40,11 @@ class Layout:
         return self.tp * self.dp // self.ep
 
     @property
+    def expert_ranks_name(self) -> str:
+        """What a message calls those ranks: "TP", or "MoE TP" where they are others."""
+        return "TP" if self.moe_tp == self.tp else "MoE TP"
+
+    @property
     def tp_groups(self) -> int:
         """TP groups of one instance: one per DP rank and PP stage."""
         return self.pp * self.dp

@@ -4,7 +4,8 @@
 
 Without a request the layout is chosen (choose.py). An explicit layout is obeyed where it is legal
 and one request fits its fullest rank; below the rule of thumb's allowance is only a warning.
-Left out: time (latency, throughput) and price.
+Predicted times are those of one instance at `point`; their typical error is that of models which
+the performance model was not fitted to.
 """
 
 from dataclasses import dataclass
@@ -12,18 +13,40 @@ from dataclasses import dataclass
 from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.cluster import Cluster, NodeGroup
 from rayserve_par.model.spec import ModelSpec
-from rayserve_par.planning.choose import (
-    Choice,
+from rayserve_par.planning.candidate import (
+    Candidate,
     Need,
-    RefusedLayout,
-    choose_group,
+    candidate_at,
     reasons_against,
 )
+from rayserve_par.planning.choose import Choice, choose_group
 from rayserve_par.planning.layout import Layout
-from rayserve_par.planning.request import MINIMUM_REQUEST_TOKENS, LayoutRequest, Target
+from rayserve_par.planning.legality import RefusedLayout
+from rayserve_par.planning.performance import Constants, OperatingPoint
+from rayserve_par.planning.performance.constants import TypicalError, shipped_error
+from rayserve_par.planning.request import (
+    MINIMUM_REQUEST_TOKENS,
+    LayoutRequest,
+    Target,
+    Workload,
+)
 from rayserve_par.planning.spread import Spread, spread_of
+from rayserve_par.sizing.engine_options import EngineOptions
 from rayserve_par.sizing.rank_memory import RankMemory
 from rayserve_par.sizing.rule_of_thumb import DEFAULT_KV_ALLOWANCE, RuleOfThumb
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerUp:
+    """A layout that could be as well, with what it would do."""
+
+    layout: Layout
+    node_group: str
+    nodes_per_instance: int
+    kv_tokens: int
+    point: OperatingPoint
+    meets_limits: bool
+    dollars_per_million_tokens: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +54,10 @@ class Plan:
     """What to run where, and why. Immutable; plan_to_json and plan_from_json carry it whole.
 
     `node_group` is the group whose nodes are used, `memory` that of the fullest rank.
-    `auto` is what would have been taken without an explicit layout (None where nothing would
-    fit), `auto_reasons` why; both are of the plan itself when nothing was asked for.
+    `point` is one instance where it would run under `workload`; `runner_ups` are the other
+    candidates, best first. `auto` is what would have been taken without an explicit layout (None
+    where nothing would fit), `auto_reasons` why; both are of the plan itself when nothing was
+    asked for.
     """
 
     model_name: str
@@ -49,6 +74,10 @@ class Plan:
     auto: Layout | None
     auto_reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+    workload: Workload
+    point: OperatingPoint
+    runner_ups: tuple[RunnerUp, ...]
+    typical_error: TypicalError
     explicit: bool = False
 
     @property
@@ -56,9 +85,34 @@ class Plan:
         """GPUs of all instances."""
         return self.instances * self.layout.gpus
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Output tokens per second of all instances."""
+        return self.instances * self.point.tokens_per_second
 
-def _count(spread: Spread, wanted: int | None) -> int:
-    """Instances to run. Raises RefusedError where fewer fit than are wanted."""
+    @property
+    def requests_per_second(self) -> float:
+        """Requests per second of all instances."""
+        return self.instances * self.point.requests_per_second
+
+    @property
+    def dollars_per_hour(self) -> float | None:
+        """List price of the GPUs used; None where the GPU has none."""
+        price = self.node_group.gpu.price_per_hour_usd
+        return None if price is None else price * self.gpus
+
+    @property
+    def dollars_per_million_tokens(self) -> float | None:
+        """Output tokens at the list price, at `point`; None where the GPU has none."""
+        hourly = self.dollars_per_hour
+        return None if hourly is None else hourly / 3600 / self.tokens_per_second * 1e6
+
+
+def _count(spread: Spread, wanted: int | None, for_rate: str = "") -> int:
+    """Instances to run. Raises RefusedError where fewer fit than are wanted.
+
+    `for_rate` says what makes them so many, where that is a rate.
+    """
     room = spread.instances
     if wanted is not None and wanted < 1:
         raise RefusedError(f"instances is {wanted}; it must be at least 1.")
@@ -66,10 +120,10 @@ def _count(spread: Spread, wanted: int | None) -> int:
     if least > room:
         layout, group = spread.layout, spread.group
         raise RefusedError(
-            f"{least} x {layout.label} need {least} x {layout.gpus} = {least * layout.gpus} GPUs"
-            f"{_where(spread)}; {group.label} has {group.gpus} GPUs and holds {room} "
-            f"({spread.arithmetic}). "
-            + (f"Ask for at most {room}, or add nodes." if room else "Add nodes.")
+            f"{for_rate}{least} x {layout.label} need {least} x {layout.gpus} = "
+            f"{least * layout.gpus} GPUs{_where(spread)}; {group.label} has {group.gpus} GPUs and "
+            f"holds {room} ({spread.arithmetic}). "
+            + (f"Ask for at most {room}, or add nodes." if room and not for_rate else "Add nodes.")
         )
     return wanted or room
 
@@ -90,13 +144,14 @@ def _warnings(
     need: Need, plan_memory: RankMemory, layout: Layout, group: NodeGroup, max_len: int | None
 ) -> tuple[str, ...]:
     found = []
-    rule = need.rule(group)
+    rule, tokens = need.rule(group), need.workload.tokens
     if not rule.holds(layout.gpus):
         have = rule.memory_gb(layout.gpus)
         found.append(
             f"{layout.label} has {have:g} GB, below the rule of thumb's {rule.vram_gb:.1f} GB "
-            f"({rule.weights_gb:.1f} GB x {rule.kv_allowance:g}): little room for KV cache, "
-            f"{plan_memory.kv_tokens:,} tokens per DP rank"
+            f"({rule.weights_gb:.1f} GB x {rule.kv_allowance:g}); the exact sizing leaves "
+            f"{plan_memory.kv_tokens:,} KV tokens per DP rank, "
+            f"{plan_memory.requests_at(tokens):,.0f} requests of {tokens:,} tokens"
         )
     context = need.model.max_context_tokens
     if max_len is None and plan_memory.kv_tokens < context:
@@ -150,31 +205,49 @@ def plan(
     model: ModelSpec,
     cluster: Cluster,
     *,
-    target: Target = Target.THROUGHPUT,
+    target: Target = Target.BALANCED,
     request: LayoutRequest | None = None,
     kv_allowance: float = DEFAULT_KV_ALLOWANCE,
     instances: int | None = None,
     max_model_len: int | None = None,
     gpu_memory_utilization: float = 0.9,
+    workload: Workload | None = None,
+    constants: Constants | None = None,
 ) -> Plan:
     """Plan a model on a cluster.
 
     `max_model_len` in tokens is the request that must fit (2048, or the model's context where
     that is less, if not given); `gpu_memory_utilization` is the share of memory for the engine.
+    `workload` is what is served (ISL 1024, OSL 256 if not given), and one request of it must fit
+    as well, where `max_model_len` does not say a longer one; with a rate and no `instances`,
+    as many instances are planned as carry it. `constants` replace those of the performance model
+    that are shipped (calibration).
     Raises RefusedError, with the arithmetic, where nothing fits, where the layout asked for
     cannot be, and where more instances are asked for than fit.
     """
     if max_model_len is not None and max_model_len < 1:
         raise RefusedError(f"max_model_len is {max_model_len}; it must be at least 1.")
-    tokens = max_model_len or min(MINIMUM_REQUEST_TOKENS, model.max_context_tokens)
-    need = Need(model, kv_allowance, tokens, gpu_memory_utilization)
+    longest = max_model_len or model.max_context_tokens
+    if workload and workload.tokens > longest:
+        whose = "max_model_len" if max_model_len else f"the context of {model.name}"
+        raise RefusedError(
+            f"workload: ISL {workload.isl} + OSL {workload.osl} = {workload.tokens} tokens exceed "
+            f"{whose}, {longest}. Ask for shorter requests."
+        )
+    asked = workload.tokens if workload else 0
+    tokens = max_model_len or max(asked, min(MINIMUM_REQUEST_TOKENS, longest))
+    options = EngineOptions(
+        gpu_memory_utilization=gpu_memory_utilization, max_model_len=max_model_len
+    )
+    workload = workload or default_workload(tokens)
+    need = Need(model, kv_allowance, tokens, options, workload, constants)
     groups = cluster.node_groups
     if request is not None:
         return _plan_explicit(need, request, groups, target, instances, max_model_len)
     choice, why = choose_group(need, groups, target)
-    layout, group = choice.layout, choice.group
-    spread = spread_of(layout, group, "auto")
-    count = _count(spread, instances)
+    best = choice.best
+    layout, group, spread = best.layout, best.group, best.spread
+    count = _instances(best, instances)
     reasons = (*_from_choice(choice, why), _count_line(spread, count))
     return Plan(
         model_name=model.name,
@@ -191,6 +264,45 @@ def plan(
         auto=layout,
         auto_reasons=reasons,
         warnings=_warnings(need, choice.memory, layout, group, max_model_len),
+        workload=workload,
+        point=best.point,
+        runner_ups=_runner_ups(choice, layout),
+        typical_error=shipped_error(),
+    )
+
+
+def default_workload(longest: int) -> Workload:
+    """ISL 1024 and OSL 256, or four and one fifths of the longest request where that is less."""
+    if longest >= Workload().tokens:
+        return Workload()
+    isl = max(1, longest * 4 // 5)
+    return Workload(isl=isl, osl=max(1, longest - isl))
+
+
+def _instances(taken: Candidate, wanted: int | None) -> int:
+    """As many as wanted; without that, as carry the rate; without one, all that fit."""
+    rate = taken.workload.requests_per_second
+    if wanted is not None or rate is None:
+        return _count(taken.spread, wanted)
+    each = taken.point.requests_per_second
+    needed = taken.instances_for(rate)
+    why = f"{rate:g} requests/s / {each:.3g} per instance = {needed} instances: "
+    return _count(taken.spread, needed, why)
+
+
+def _runner_ups(choice: Choice, taken: Layout) -> tuple[RunnerUp, ...]:
+    return tuple(
+        RunnerUp(
+            layout=one.layout,
+            node_group=one.group.name,
+            nodes_per_instance=one.spread.nodes_per_instance,
+            kv_tokens=one.memory.kv_tokens_per_instance,
+            point=one.point,
+            meets_limits=one.meets_limits,
+            dollars_per_million_tokens=one.dollars_per_million_tokens,
+        )
+        for one in choice.candidates
+        if one.layout != taken
     )
 
 
@@ -204,17 +316,20 @@ def _plan_explicit(
 ) -> Plan:
     layout = request.layout
     group, spread = _explicit_group(need, request, groups, instances)
-    count = _count(spread, instances)
     memory = need.memory(layout, group)
+    taken = candidate_at(need, spread, memory, target)
+    count = _instances(taken, instances)
     auto: Layout | None = None
     refused: tuple[RefusedLayout, ...] = ()
+    runner_ups: tuple[RunnerUp, ...] = ()
     auto_reasons: tuple[str, ...]
     try:
         choice, why = choose_group(need, groups, target)
     except RefusedError as error:
         auto_reasons = (str(error),)
     else:
-        auto, refused = choice.layout, choice.refused
+        auto, refused = choice.best.layout, choice.refused
+        runner_ups = _runner_ups(choice, layout)
         auto_reasons = _from_choice(choice, why)
     own = ", each TP group on its own node" if spread.across_nodes else ""
     reasons = (
@@ -238,5 +353,9 @@ def _plan_explicit(
         auto=auto,
         auto_reasons=auto_reasons,
         warnings=_warnings(need, memory, layout, group, max_model_len),
+        workload=need.workload,
+        point=taken.point,
+        runner_ups=runner_ups,
+        typical_error=shipped_error(),
         explicit=True,
     )

@@ -1,26 +1,32 @@
 """Memory of every rank, and the KV tokens that remain.
 
-    budget = usable bytes x gpu_memory_utilization
-    KV     = budget - weights - reserve                               per rank, by stage
-    kv_bytes_per_token_per_rank = layers of the stage x KV values per token and layer x bytes
-    kv_tokens = floor to 16 (KV / kv_bytes_per_token_per_rank)         vLLM's block is 16 tokens
+    budget    = usable bytes x gpu_memory_utilization
+    KV        = budget - weights - reserve                          per rank, by PP stage
+    blocks    = floor(KV / block bytes)                             kv_cache.py
+    KV tokens = what the engine logs as its KV cache size: blocks / blocks of a request of
+                max_model_len x max_model_len
 
-All ranks of a stage are alike, so a stage stands for its ranks; the stage with the fewest KV
-tokens decides for the instance, as vLLM takes the least over its workers. Each DP rank has its
-own KV cache: an instance holds dp x kv_tokens. MLA's KV is not divided by tp.
-Left out: what sliding windows save. Reserve: reserve.py. Weights: rank_weights.py.
+All ranks of a stage are alike, so a stage stands for its ranks; the stage with the fewest blocks
+decides for the instance, as vLLM takes the least over its workers. Each DP rank has its own KV
+cache: an instance holds dp x kv_tokens. Weights: rank_weights.py. Reserve: reserve.py.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.gpu import GIB, Gpu
+from rayserve_par.model.component import Component
 from rayserve_par.model.spec import ModelSpec
-from rayserve_par.sizing.rank_weights import RankSplit, stage_weight_bytes
-from rayserve_par.sizing.reserve import reserve_bytes
+from rayserve_par.sizing.engine_options import EngineOptions
+from rayserve_par.sizing.kv_cache import KvPool, kv_layout
+from rayserve_par.sizing.rank_weights import (
+    RankSplit,
+    WeightCuts,
+    expert_padding,
+    rotary_table_bytes,
+    stages_weight_bytes,
+)
+from rayserve_par.sizing.reserve import Reserve, stage_reserves
 from rayserve_par.sizing.stages import stage_ranges
-
-KV_BLOCK_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +39,10 @@ class RankMemory:
     dp: int
     usable_bytes: float
     gpu_memory_utilization: float
-    weight_bytes: float
-    reserve_bytes: float
+    weights: tuple[tuple[Component, float], ...]
+    rotary_bytes: float
+    reserve: Reserve
+    pool: KvPool
     kv_bytes_per_token_per_rank: float
 
     @property
@@ -43,32 +51,49 @@ class RankMemory:
         return self.usable_bytes * self.gpu_memory_utilization
 
     @property
+    def weight_bytes(self) -> float:
+        """All weights, with the rotary tables."""
+        return sum(size for _, size in self.weights) + self.rotary_bytes
+
+    @property
+    def reserve_bytes(self) -> float:
+        """Everything beside weights and KV cache."""
+        return self.reserve.total_bytes
+
+    @property
     def kv_bytes(self) -> float:
         """What is left for KV cache; negative where weights and reserve exceed the budget."""
-        return self.budget_bytes - self.weight_bytes - self.reserve_bytes
+        return self.pool.kv_bytes
 
     @property
     def kv_tokens(self) -> int:
-        """Tokens that one DP rank can keep if this stage decides."""
-        blocks = self.kv_bytes // (self.kv_bytes_per_token_per_rank * KV_BLOCK_TOKENS)
-        return max(0, int(blocks)) * KV_BLOCK_TOKENS
+        """The engine's KV cache size in tokens, of one DP rank, if this stage decides."""
+        return self.pool.tokens
 
     @property
     def kv_tokens_per_instance(self) -> int:
         """Tokens over all DP ranks of the instance."""
         return self.dp * self.kv_tokens
 
+    def requests_at(self, context_tokens: float) -> float:
+        """Requests of this length that one DP rank holds at once, windows and states counted."""
+        return self.pool.requests_at(context_tokens)
+
     def needed_bytes(self, tokens: int) -> float:
-        """Weights, reserve and the KV cache of one request of `tokens` tokens."""
-        return self.weight_bytes + self.reserve_bytes + tokens * self.kv_bytes_per_token_per_rank
+        """Weights, reserve and the blocks of one request of `tokens` tokens."""
+        return self.weight_bytes + self.reserve_bytes + self.pool.request_bytes(tokens)
+
+    def headroom_bytes(self, tokens: int) -> float:
+        """What the budget leaves beside one request of `tokens` tokens; negative without room."""
+        return self.budget_bytes - self.needed_bytes(tokens)
 
     def fits(self, tokens: int) -> bool:
         """Whether one request of `tokens` tokens can be held."""
-        return self.kv_tokens >= tokens
+        return self.pool.fits(tokens)
 
     def shortage(self, tokens: int) -> str:
         """The arithmetic of a request of `tokens` tokens against the budget."""
-        kv = tokens * self.kv_bytes_per_token_per_rank
+        kv = self.pool.request_bytes(tokens)
         need = self.needed_bytes(tokens)
         sign = "<=" if need <= self.budget_bytes else ">"
         return (
@@ -81,16 +106,28 @@ class RankMemory:
     @property
     def lines(self) -> tuple[str, ...]:
         """Every step with its numbers."""
-        each = self.kv_bytes_per_token_per_rank
+        weights = " + ".join(
+            f"{part.value.replace('_', ' ')} {size / GIB:.2f}" for part, size in self.weights
+        )
+        weights += f" + rotary tables {self.rotary_bytes / GIB:.2f}"
+        pool = self.pool
+        each = pool.blocks_of_request(pool.max_model_len)
         found = [
             f"fullest rank: stage {self.stage} of {self.stages}, {self.layers} layers",
             f"budget = {self.usable_bytes / GIB:.2f} GiB usable x {self.gpu_memory_utilization:g} "
             f"= {self.budget_bytes / GIB:.2f} GiB",
-            f"weights = {self.weight_bytes / GIB:.2f} GiB",
-            f"reserve (context, activations, sampling) = {self.reserve_bytes / GIB:.2f} GiB",
+            f"weights = {weights} = {self.weight_bytes / GIB:.2f} GiB",
+            *self.reserve.lines(),
             f"KV cache = {self.budget_bytes / GIB:.2f} - {self.weight_bytes / GIB:.2f} - "
             f"{self.reserve_bytes / GIB:.2f} = {self.kv_bytes / GIB:.2f} GiB",
-            f"KV tokens = {self.kv_bytes / GIB:.2f} GiB / {each:.0f} bytes per token and rank = "
+            f"blocks = {self.kv_bytes / GIB:.2f} GiB / {pool.block_bytes:,.0f} bytes = "
+            f"{pool.blocks:,}",
+            f"a request of {pool.max_model_len:,} tokens takes {each:,} blocks",
+            *(f"  {line}" for line in pool.formulas()),
+            f"KV tokens = {pool.blocks:,} blocks / {each:,} x {pool.max_model_len:,} = "
+            f"{self.kv_tokens:,}"
+            if pool.by_request
+            else f"KV tokens = {pool.blocks:,} blocks // groups x smallest block = "
             f"{self.kv_tokens:,}",
         ]
         if self.dp > 1:
@@ -102,58 +139,62 @@ class RankMemory:
 
 
 def stage_memories(
-    model: ModelSpec,
-    gpu: Gpu,
-    split: RankSplit,
-    *,
-    gpu_memory_utilization: float = 0.9,
-    kv_dtype_bytes: float = 2.0,
+    model: ModelSpec, gpu: Gpu, split: RankSplit, options: EngineOptions | None = None
 ) -> tuple[RankMemory, ...]:
-    """Memory of a rank of every stage.
-
-    Raises RefusedError for more stages than layers and for a utilization outside (0, 1].
-    """
-    if not 0 < gpu_memory_utilization <= 1:
-        raise RefusedError(
-            f"gpu_memory_utilization is {gpu_memory_utilization:g}; it must be above 0 and at "
-            "most 1."
+    """Memory of a rank of every stage. Raises RefusedError for more stages than layers."""
+    options = options or EngineOptions()
+    ranges = stage_ranges(model.num_layers, split.pp)
+    cuts = WeightCuts(split, options.redundant_experts, expert_padding(gpu))
+    with_mtp = options.speculative_tokens > 0
+    weights = stages_weight_bytes(model, cuts, ranges, with_mtp=with_mtp)
+    reserves = stage_reserves(model, gpu, split, options)
+    layout = kv_layout(model, split.tp, ranges, options)
+    tokens, _ = options.batch(gpu, model)
+    budget = gpu.usable_bytes * options.gpu_memory_utilization
+    rotary = rotary_table_bytes(model)
+    left = [
+        budget - sum(weights[stage].values()) - rotary - reserves[stage].total_bytes
+        for stage in range(split.pp)
+    ]
+    return tuple(
+        RankMemory(
+            stage=stage,
+            stages=split.pp,
+            layers=len(layers),
+            dp=split.dp,
+            usable_bytes=gpu.usable_bytes,
+            gpu_memory_utilization=options.gpu_memory_utilization,
+            weights=tuple(weights[stage].items()),
+            rotary_bytes=rotary,
+            reserve=reserves[stage],
+            pool=KvPool(
+                groups=layout.groups,
+                block_bytes=layout.block_bytes_by_stage[stage],
+                kv_bytes=left[stage],
+                max_model_len=options.model_len(model),
+                in_flight_tokens=tokens * options.batches_in_flight(split.pp),
+                by_request=options.counts_tokens_by_request,
+            ),
+            kv_bytes_per_token_per_rank=layout.bytes_per_token(stage),
         )
-    reserve = reserve_bytes(model, gpu, split)
-    values = model.attention.kv_values_per_token_per_rank(split.tp)
-    found = []
-    for stage, layers in enumerate(stage_ranges(model.num_layers, split.pp)):
-        ends = {"first": stage == 0, "last": stage == split.pp - 1}
-        weights = stage_weight_bytes(model, split, layers, **ends)
-        found.append(
-            RankMemory(
-                stage=stage,
-                stages=split.pp,
-                layers=len(layers),
-                dp=split.dp,
-                usable_bytes=gpu.usable_bytes,
-                gpu_memory_utilization=gpu_memory_utilization,
-                weight_bytes=sum(weights.values()),
-                reserve_bytes=reserve,
-                kv_bytes_per_token_per_rank=len(layers) * values * kv_dtype_bytes,
-            )
-        )
-    return tuple(found)
+        for stage, layers in enumerate(ranges)
+    )
 
 
 def worst_rank_memory(
     model: ModelSpec,
     gpu: Gpu,
     split: RankSplit,
+    options: EngineOptions | None = None,
     *,
-    gpu_memory_utilization: float = 0.9,
-    kv_dtype_bytes: float = 2.0,
+    gpu_memory_utilization: float | None = None,
 ) -> RankMemory:
-    """The stage with the fewest KV tokens (of several, the one with the least KV memory)."""
-    stages = stage_memories(
-        model,
-        gpu,
-        split,
-        gpu_memory_utilization=gpu_memory_utilization,
-        kv_dtype_bytes=kv_dtype_bytes,
-    )
+    """The stage with the fewest KV tokens (of several, the one with the least KV memory).
+
+    `gpu_memory_utilization` replaces that of `options`.
+    """
+    options = options or EngineOptions()
+    if gpu_memory_utilization is not None:
+        options = replace(options, gpu_memory_utilization=gpu_memory_utilization)
+    stages = stage_memories(model, gpu, split, options)
     return min(stages, key=lambda rank: (rank.kv_tokens, rank.kv_bytes))

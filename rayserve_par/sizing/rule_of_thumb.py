@@ -129,7 +129,7 @@ def size_by_rule(
         )
     return RuleOfThumb(
         parameters_billions=model.parameters / 1e9,
-        bits=model.precision.nominal_bits,
+        bits=model.weight_format.nominal_bits,
         kv_allowance=kv_allowance,
         gpu_name=gpu.name,
         gpu_memory_gb=gpu.memory_gb,

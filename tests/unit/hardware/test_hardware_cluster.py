@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from rayserve_par.errors import RefusedError
 from rayserve_par.hardware import Cluster, NodeGroup, gpu_by_name, gpu_names, parse_cluster
@@ -65,11 +66,38 @@ def test_the_label_reads_back(groups: list[tuple[int, int, str]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpu", "size", "limit"),
-    [("H100", 8, 8), ("H100", 4, 4), ("H100-NVL", 8, 2), ("GB200", 4, 4), ("L40S", 4, 4)],
+    ("gpu", "nodes", "size", "limit", "nodes_per_domain", "domains"),
+    [
+        ("H100", 2, 8, 8, 1, 2),
+        ("H100", 2, 4, 4, 1, 2),
+        ("logical-cpu", 4, 1, 1, 1, 4),
+        ("GB200", 9, 8, 72, 9, 1),
+        ("H100-NVL", 2, 8, 2, 1, 8),
+        ("L40S", 3, 4, 4, 1, 3),
+        ("GB200", 1, 4, 4, 18, 1),
+        ("GB200", 2, 4, 8, 18, 1),
+        ("GB300", 18, 4, 72, 18, 1),
+        ("GB300", 19, 4, 72, 18, 2),
+        ("GB300", 36, 4, 72, 18, 2),
+        ("GB200", 20, 5, 70, 14, 2),
+    ],
 )
-def test_tp_stays_in_a_node_and_a_domain(gpu: str, size: int, limit: int) -> None:
-    assert NodeGroup("g", gpu_by_name(gpu), 2, size).tp_limit == limit
+def test_tp_stays_in_one_nvlink_domain(
+    gpu: str, nodes: int, size: int, limit: int, nodes_per_domain: int, domains: int
+) -> None:
+    group = NodeGroup("g", gpu_by_name(gpu), nodes, size)
+    assert group.tp_limit == limit
+    assert (group.nodes_per_domain, group.domains) == (nodes_per_domain, domains)
+
+
+@given(st.sampled_from(gpu_names()), st.integers(1, 1250), st.integers(1, 16), st.integers(1, 100))
+def test_domain_arithmetic(name: str, nodes: int, size: int, more: int) -> None:
+    group = NodeGroup("g", gpu_by_name(name), nodes, size)
+    domain = group.gpu.nvlink_domain_gpus
+    assert 1 <= group.tp_limit <= min(domain, group.gpus)
+    # Every GPU is in a domain, and no domain is empty.
+    assert group.domains * domain >= group.gpus >= group.domains
+    assert NodeGroup("g", group.gpu, nodes + more, size).tp_limit >= group.tp_limit
 
 
 def test_names_of_groups_differ() -> None:
@@ -80,3 +108,11 @@ def test_names_of_groups_differ() -> None:
         Cluster(())
     with pytest.raises(RefusedError, match="0 nodes of 8"):
         NodeGroup("g", gpu_by_name("H100"), 0, 8)
+
+
+@pytest.mark.parametrize("name", gpu_names())
+def test_a_group_comes_back_whole_from_json(name: str) -> None:
+    # As plan_json writes it: GPU, sources and absent peaks included.
+    adapter = TypeAdapter(NodeGroup)
+    group = NodeGroup("g", gpu_by_name(name), 2, 4)
+    assert adapter.validate_json(adapter.dump_json(group)) == group

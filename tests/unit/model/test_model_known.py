@@ -3,7 +3,7 @@
 import pytest
 
 from rayserve_par.model import known_config, known_names, model_spec_from_config
-from rayserve_par.model.precision import Component
+from rayserve_par.model.component import Component
 
 # Published totals: model cards and technical reports. Billions.
 PUBLISHED = {
@@ -42,7 +42,8 @@ def test_gpt_oss_counts_5_13b_active_without_the_embedding() -> None:
         # Folder sizes as published on the hub, in decimal GB; KV bytes per token by hand.
         ("HuggingFaceTB/SmolLM2-135M-Instruct", 16, 0.269, 30 * 2 * 3 * 64 * 2),
         ("meta-llama/Llama-3.1-8B-Instruct", 16, 16.06, 32 * 2 * 8 * 128 * 2),
-        ("nvidia/Llama-3.3-70B-Instruct-FP8", 8, 72.7, 80 * 2 * 8 * 128 * 2),
+        # Its quantisation says that the KV cache is FP8 as well.
+        ("nvidia/Llama-3.3-70B-Instruct-FP8", 8, 72.7, 80 * 2 * 8 * 128 * 1),
         ("meta-llama/Llama-3.1-405B-Instruct", 16, 811.7, 126 * 2 * 8 * 128 * 2),
         ("Qwen/Qwen3-235B-A22B-FP8", 8, 236.4, 94 * 2 * 4 * 128 * 2),
         ("deepseek-ai/DeepSeek-V3.1", 8, 673.2, 61 * (512 + 64) * 2),
@@ -51,10 +52,9 @@ def test_gpt_oss_counts_5_13b_active_without_the_embedding() -> None:
 )
 def test_bytes(name: str, nominal_bits: float, weights_gb: float, kv_bytes: int) -> None:
     spec = model_spec_from_config(known_config(name) or {}, name)
-    assert spec.precision.nominal_bits == nominal_bits
+    assert spec.weight_format.nominal_bits == nominal_bits
     assert spec.weight_bytes / 1e9 == pytest.approx(weights_gb, rel=0.005)
-    assert spec.kv_bytes_per_token() == kv_bytes
-    assert spec.kv_bytes_per_token(1) == kv_bytes / 2
+    assert spec.kv_bytes_per_token == kv_bytes
 
 
 def test_a_name_that_is_not_shipped_is_none() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rayserve_par.errors import RefusedError
 from rayserve_par.placement import NodeState, Placement, check_fit, placement_for
-from rayserve_par.placement.fit import capacity
+from rayserve_par.placement.fit import capacity, capacity_by_domain
 from rayserve_par.planning import Layout
 
 
@@ -103,6 +103,86 @@ def test_refused(
 ) -> None:
     with pytest.raises(RefusedError, match=message):
         check_fit(placement, nodes, instances)
+
+
+def tray(name: str, domain: str, free: float = 4) -> NodeState:
+    return NodeState(name, name, 4, free, 8, domain)
+
+
+def wide(tp: int, groups: int = 1) -> Placement:
+    layout = Layout(tp=tp, pp=groups)
+    return placement_for(layout, across_nodes=True, gpus_per_node=4, domain_gpus=72)
+
+
+RACKS = [tray(f"a{i}", "a") for i in range(3)] + [tray(f"b{i}", "b") for i in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("placement", "nodes", "instances"),
+    [
+        (wide(8), RACKS, 2),
+        (wide(8, groups=2), RACKS, 1),
+        (wide(12), RACKS, 2),
+        (wide(8), [*RACKS, tray("b3", "b")], 3),
+        (wide(8), [*RACKS, node("cpu", 0, 0)], 2),
+    ],
+)
+def test_tp_groups_over_nodes_fit_domain_by_domain(
+    placement: Placement, nodes: list[NodeState], instances: int
+) -> None:
+    check_fit(placement, nodes, instances)
+
+
+@pytest.mark.parametrize(
+    ("placement", "nodes", "instances", "message"),
+    [
+        (
+            wide(8),
+            RACKS,
+            3,  # six nodes would do, but each rack has three
+            r"3 x TP8 need 1 x 2 nodes of 4 GPUs each, every 2 of them in one NVLink domain; "
+            r"the cluster's nodes hold 2 of the 3 \(nodes by NVLink domain: a 3, b 3; GPUs by node",
+        ),
+        (wide(16), RACKS, 1, "hold 0 of the 1"),
+        (wide(8, groups=4), RACKS, 1, "1 x TP8PP4 need 1 x 32 = 32 GPUs; the cluster has 24"),
+        (
+            wide(8),
+            [tray("a0", "a"), node("small", 2), node("less", 2)],
+            1,
+            r"TP8 over whole nodes needs 2 nodes with 4 GPUs; the cluster has 1: 1 missing",
+        ),
+        (
+            wide(8),
+            [node(f"n{i}", 2) for i in range(4)],
+            1,
+            r"no node holds a TP group's share of 4 GPUs: the largest, n0, has 2 < 4",
+        ),
+        (
+            wide(12),
+            [tray("a0", "a"), tray("a1", "a"), tray("a2", "a", free=3)],
+            1,
+            r"what is free now \(11 GPUs\) holds 0. Free: a2 3 of 4 GPUs",
+        ),
+    ],
+)
+def test_tp_groups_over_nodes_refused(
+    placement: Placement, nodes: list[NodeState], instances: int, message: str
+) -> None:
+    with pytest.raises(RefusedError, match=message):
+        check_fit(placement, nodes, instances)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=4), st.integers(2, 4), st.integers(1, 3))
+def test_capacity_by_domain_is_what_putting_groups_one_by_one_gives(
+    sizes: list[int], width: int, groups: int
+) -> None:
+    placement = wide(4 * width, groups)
+    domains = [f"d{i}" for i, size in enumerate(sizes) for _ in range(size)]
+    left, placed = list(sizes), 0
+    while any(size >= width for size in left):
+        left[next(i for i, size in enumerate(left) if size >= width)] -= width
+        placed += 1
+    assert capacity_by_domain(placement, [1] * len(domains), domains) == placed // groups
 
 
 def test_many_nodes_are_not_all_listed() -> None:

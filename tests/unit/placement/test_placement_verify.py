@@ -110,6 +110,32 @@ def test_nodes_of_one_nvlink_domain_do_not_make_a_split_group_whole() -> None:
     assert not any("domains" in violation for violation in verdict.violations)
 
 
+WIDE = placement_for(Layout(tp=4), across_nodes=True, gpus_per_node=2, domain_gpus=8)
+RACK = {"a": "rack", "b": "rack", "c": "other rack"}
+
+
+def test_a_tp_group_over_nodes_of_one_domain() -> None:
+    good = [RankLocation(0, rank, rank // 2, "ab"[rank // 2], rank % 2) for rank in range(4)]
+    verdict = verify(WIDE, good, RACK, ON_TWO)
+    assert verdict.ok, verdict.violations
+    assert verdict.expected == verdict.actual
+    assert "a: 2 of 2 GPUs used" in verdict.actual
+    assert "b: 2 of 2 GPUs used" in verdict.actual
+
+
+@pytest.mark.parametrize(
+    ("nodes", "violation"),
+    [
+        ({0: "a", 1: "c"}, "TP group 0 is split over NVLink domains other rack, rack"),
+        ({0: "a", 1: "d"}, "TP group 0: the NVLink domain of node d is not known"),
+        ({0: "a", 1: "a"}, "node a holds bundles 0, 1; each must have a node of its own"),
+    ],
+)
+def test_a_tp_group_over_nodes_that_are_not_joined(nodes: dict[int, str], violation: str) -> None:
+    locations = [RankLocation(0, rank, rank // 2, nodes[rank // 2], rank) for rank in range(4)]
+    assert verify(WIDE, locations, RACK, nodes).violations == (violation,)
+
+
 def test_dp_ranks_are_named() -> None:
     good = [RankLocation(0, 0, 0, "a", 0), RankLocation(1, 0, 1, "b", 0)]
     assert verify(EP, good, DOMAINS, ON_TWO).ok

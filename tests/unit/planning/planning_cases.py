@@ -4,7 +4,9 @@ from typing import Any
 
 from rayserve_par.hardware import NodeGroup, gpu_by_name, parse_cluster
 from rayserve_par.model import ModelSpec, known_config, known_names, model_spec_from_config
-from rayserve_par.planning import Plan, plan
+from rayserve_par.planning import Plan, Workload, plan
+from rayserve_par.planning.candidate import Need
+from rayserve_par.sizing.engine_options import EngineOptions
 
 SMOL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
@@ -21,6 +23,13 @@ MODELS: dict[str, ModelSpec] = {
 
 def planned(name: str, cluster: str, **asked: Any) -> Plan:
     return plan(MODELS[name], parse_cluster(cluster), **asked)
+
+
+def need_of(model: ModelSpec, workload: Workload | None = None) -> Need:
+    """What `plan` would ask of a layout, with its defaults."""
+    served = workload or Workload()
+    tokens = max(served.tokens, min(2048, model.max_context_tokens))
+    return Need(model, 1.8, tokens, EngineOptions(), served)
 
 
 def group(gpu: str, nodes: int = 1, gpus_per_node: int | None = None) -> NodeGroup:

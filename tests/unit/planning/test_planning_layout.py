@@ -29,6 +29,19 @@ def test_derived(layout: Layout, label: str, gpus: int, groups: int, moe_tp: int
 
 
 @pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        (Layout(tp=8), "TP"),
+        (Layout(tp=8, ep=8), "MoE TP"),
+        (Layout(tp=8, dp=2, ep=2), "TP"),
+        (Layout(tp=8, dp=2, ep=4), "MoE TP"),
+    ],
+)
+def test_the_ranks_of_an_expert_have_a_name(layout: Layout, name: str) -> None:
+    assert layout.expert_ranks_name == name
+
+
+@pytest.mark.parametrize(
     ("sizes", "message"),
     [
         ({"tp": 0}, "tp is 0"),
