@@ -4,10 +4,12 @@ VENV ?= .venv
 CONFIG ?= configs/smollm2-pp2.yaml
 PORT ?= 8000
 BENCH_MODEL ?= smollm2-135m-instruct
+EVIDENCE ?= ../shared/evidence
+MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e lint bench-front clean
+.PHONY: help env serve test test-unit test-e2e lint bench-front eval-planner clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +36,15 @@ lint: env ## ruff and mypy
 
 bench-front: env ## bare vLLM server against ours, same run, at 1, 8 and 32 streams (BENCH_MODEL=tiny-llama)
 	$(bin)/python -m benchmarks.front --model $(BENCH_MODEL)
+
+eval-planner: env ## the planner against measurements (EVIDENCE=..., MODEL_CONFIGS=...)
+	@if [ ! -d "$(EVIDENCE)" ] || [ ! -d "$(MODEL_CONFIGS)" ]; then \
+	  echo "eval-planner: nothing to compare with: $(EVIDENCE) or $(MODEL_CONFIGS) is not there."; \
+	  exit 0; \
+	fi; \
+	$(bin)/rayserve-par evaluate --evidence "$(EVIDENCE)" --configs "$(MODEL_CONFIGS)" && \
+	$(bin)/python -m scripts.fit_performance --evidence "$(EVIDENCE)" \
+	  --configs "$(MODEL_CONFIGS)" --cross-validate
 
 clean: ## remove the environment and caches of this folder
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

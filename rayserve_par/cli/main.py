@@ -8,13 +8,16 @@ import typer
 from rich.console import Console
 
 from rayserve_par import __version__
+from rayserve_par.cli.calibrate_command import calibrate
 from rayserve_par.cli.delete_command import delete
 from rayserve_par.cli.deploy_command import deploy
+from rayserve_par.cli.evaluate_command import evaluate
 from rayserve_par.cli.manifest_command import manifest
 from rayserve_par.cli.models_command import models
 from rayserve_par.cli.plan_command import plan
 from rayserve_par.cli.serve_command import serve
 from rayserve_par.cli.status_command import status
+from rayserve_par.cli.whatif_command import whatif
 from rayserve_par.errors import RefusedError
 
 app = typer.Typer(
@@ -23,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Size, plan, place and serve large language models on Ray clusters.",
 )
-for command in (plan, serve, deploy, status, delete, models, manifest):
+for command in (plan, whatif, serve, deploy, status, delete, models, manifest, calibrate, evaluate):
     app.command()(command)
 
 

@@ -47,7 +47,7 @@ def manifest(
 
 
 def _planned(read: ServeConfig) -> list[PlannedApp]:
-    from rayserve_par.cli.plan_command import plan_on_stated_hardware
+    from rayserve_par.cli.plan_options import plan_on_stated_hardware
     from rayserve_par.control.kuberay import PlannedApp
 
     return [

@@ -56,7 +56,7 @@ def _shipped() -> Table:
             name,
             f"{spec.parameters / 1e9:.4g}B",
             active,
-            spec.precision.name,
+            spec.weight_format.name,
             f"{spec.weight_bytes / 1e9:.4g} GB",
             f"{spec.max_context_tokens:,}",
         )

@@ -4,10 +4,11 @@ Which node Ray picks is Ray's to say; drawn is the first way that the strategy a
 nodes and their GPUs from 0:
 
     STRICT_PACK     the first node with room for the whole instance
-    STRICT_SPREAD   the emptiest nodes, one TP group each
+    STRICT_SPREAD   the emptiest nodes, one bundle each
     PACK            the first nodes with room, as many TP groups on each as it holds
 
-Above 4 nodes only those of the first instance are drawn.
+Above 4 nodes only those of the first instance are drawn. A TP group wider than a node takes nodes
+one after the other, which are of one NVLink domain as far as domains end between TP groups.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rayserve_par.placement.bundles import Placement, bundle_of_rank, placement_for
+from rayserve_par.placement.bundles import Placement, placement_for
 from rayserve_par.placement.picture import CellText, NodeView
 from rayserve_par.placement.verify import rank_cell
 from rayserve_par.planning.plan import Plan
@@ -36,7 +37,10 @@ def planned_placement(plan: Plan) -> PlannedPlacement:
     """The nodes of the plan's group with the ranks of its instances on them."""
     group = plan.node_group
     placement = placement_for(
-        plan.layout, across_nodes=plan.across_nodes, gpus_per_node=group.gpus_per_node
+        plan.layout,
+        across_nodes=plan.across_nodes,
+        gpus_per_node=group.gpus_per_node,
+        domain_gpus=group.tp_limit,
     )
     few = group.nodes <= _NODES_DRAWN
     node_count = group.nodes if few else plan.nodes_per_instance
@@ -48,7 +52,7 @@ def planned_placement(plan: Plan) -> PlannedPlacement:
         label = f"inst {instance}" if shown > 1 else ""
         for dp_rank in range(plan.layout.dp):
             for rank in range(plan.layout.ranks_per_dp_rank):
-                node = nodes[bundle_of_rank(plan.layout, dp_rank, rank)]
+                node = nodes[placement.bundle_of(dp_rank, rank)]
                 key = (_node_name(node), used_gpus[node])
                 cells[key] = rank_cell(plan.layout, dp_rank, rank, label)
                 used_gpus[node] += 1
@@ -65,8 +69,8 @@ def _nodes_of_bundles(
     placement: Placement, used_gpus: Sequence[int], gpus_per_node: int
 ) -> list[int]:
     """The node of every bundle of one more instance; the plan holds, so there is room."""
-    tp, count = placement.layout.tp, placement.layout.tp_groups
-    slots = [(gpus_per_node - used) // tp for used in used_gpus]
+    count = len(placement.bundles)
+    slots = [(gpus_per_node - used) // placement.gpus_per_bundle for used in used_gpus]
     order = range(len(slots))
     if placement.strategy == "STRICT_PACK":
         return [next(node for node in order if slots[node] >= count)] * count

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rayserve_par.hardware.cluster import Cluster
 from rayserve_par.placement.bundles import Placement, placement_for
+from rayserve_par.planning.performance.constants import Constants
 from rayserve_par.planning.plan import Plan, plan
 from rayserve_par.serving.config import AppArgs, parse_args
 from rayserve_par.serving.model_store.locate import Model, locate_model
@@ -35,8 +36,10 @@ _CPU_WORKER_ENV = {
 _WORKER_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
-def plan_for(args: AppArgs, model: Model, cluster: Cluster) -> Plan:
-    """Plan `args` on `cluster`.
+def plan_for(
+    args: AppArgs, model: Model, cluster: Cluster, constants: Constants | None = None
+) -> Plan:
+    """Plan `args` on `cluster`; `constants` are those of a calibration.
 
     Raises:
         RefusedError: no layout works, or the explicit one does not.
@@ -50,14 +53,17 @@ def plan_for(args: AppArgs, model: Model, cluster: Cluster) -> Plan:
         instances=_planned_instances(args),
         max_model_len=args.max_model_len,
         gpu_memory_utilization=args.gpu_memory_utilization,
+        workload=args.planned_workload(model.spec.max_context_tokens),
+        constants=constants,
     )
 
 
 def _planned_instances(args: AppArgs) -> int | None:
-    """Instances that the config asks for; None for as many as fit."""
+    """Instances that the config asks for; None for as many as fit or carry its rate."""
     if args.autoscaling is not None or args.num_replicas == "fit":
         return None
-    return args.num_replicas or 1
+    rated = args.workload is not None and args.workload.rate is not None
+    return args.num_replicas or (None if rated else 1)
 
 
 def placement_of(made: Plan) -> Placement:
@@ -66,6 +72,7 @@ def placement_of(made: Plan) -> Placement:
         made.layout,
         across_nodes=made.across_nodes,
         gpus_per_node=made.node_group.gpus_per_node,
+        domain_gpus=made.node_group.tp_limit,
     )
 
 

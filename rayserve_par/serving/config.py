@@ -21,7 +21,8 @@ from pydantic import (
 )
 
 from rayserve_par.errors import RefusedError
-from rayserve_par.planning.request import LayoutRequest, Target
+from rayserve_par.planning.plan import default_workload
+from rayserve_par.planning.request import LayoutRequest, Target, Workload
 
 _LAYOUT = "the layout decides it; set layout: {tp, pp, dp, ep} instead"
 _PLACEMENT = "rayserve-par places the ranks itself"
@@ -122,21 +123,46 @@ class AutoscalingArgs(StrictModel):
         return self
 
 
+class WorkloadArgs(StrictModel):
+    """The requests that are planned for: tokens in and out, a second's requests, and limits."""
+
+    _subject: ClassVar[str] = "workload"
+    isl: PositiveInt | None = None
+    osl: PositiveInt | None = None
+    rate: PositiveFloat | None = None
+    ttft_ms: PositiveFloat | None = None
+    tpot_ms: PositiveFloat | None = None
+
+    def workload(self, longest: int) -> Workload:
+        """As the planner takes it; lengths that are not set are its defaults up to `longest`."""
+        usual = default_workload(longest)
+        return Workload(
+            isl=self.isl or usual.isl,
+            osl=self.osl or usual.osl,
+            requests_per_second=self.rate,
+            ttft_seconds=None if self.ttft_ms is None else self.ttft_ms / 1e3,
+            tpot_seconds=None if self.tpot_ms is None else self.tpot_ms / 1e3,
+        )
+
+
 class AppArgs(StrictModel):
     """One model, how it is laid out and how many instances serve it.
 
     model: a folder, a hub id, or a built-in name (`rayserve-par models`).
     hardware: what `plan` assumes without a cluster, e.g. "2x8xH200"; a live cluster's own nodes
         always win.
-    num_replicas: a number, or "fit" for as many instances as the cluster holds at deployment.
+    workload: what is served, for the planner's predictions and limits.
+    num_replicas: a number, or "fit" for as many instances as the cluster holds at deployment;
+        without it as many as carry workload.rate, or 1.
     engine: vLLM's engine and server arguments by their Python names.
     """
 
     model: str = Field(min_length=1)
     served_model_name: str | None = None
     layout: Literal["auto"] | LayoutArgs = "auto"
-    target: Target = Target.THROUGHPUT
+    target: Target = Target.BALANCED
     hardware: str | None = None
+    workload: WorkloadArgs | None = None
     num_replicas: PositiveInt | Literal["fit"] | None = None
     autoscaling: AutoscalingArgs | None = None
     kv_allowance: PositiveFloat = 1.8
@@ -176,6 +202,12 @@ class AppArgs(StrictModel):
         """Longest request in tokens, where the config sets it as a number."""
         value = self.engine.get("max_model_len")
         return value if isinstance(value, int) else None
+
+    def planned_workload(self, max_context_tokens: int) -> Workload | None:
+        """The workload for a model of this context; None where the config states none."""
+        if self.workload is None:
+            return None
+        return self.workload.workload(self.max_model_len or max_context_tokens)
 
 
 def parse_args(data: Mapping[str, Any], where: str) -> AppArgs:

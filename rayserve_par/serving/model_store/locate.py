@@ -17,6 +17,8 @@ from typing import Any
 from rayserve_par.errors import RefusedError
 from rayserve_par.model.hf_config import model_spec_from_config
 from rayserve_par.model.known import known_config, known_names
+from rayserve_par.model.quantisation import quantization_of
+from rayserve_par.model.safetensors_header import corrected_spec
 from rayserve_par.model.spec import ModelSpec
 from rayserve_par.serving.model_store.builtin import (
     BUILTIN_MODELS,
@@ -24,6 +26,9 @@ from rayserve_par.serving.model_store.builtin import (
     ensure_builtin,
     is_prepared,
 )
+from rayserve_par.serving.model_store.headers import read_tensors
+
+QUANTIZATION_FILE = "hf_quant_config.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +57,15 @@ def locate_model(name: str, *, prepare: bool = True) -> Model:
         return _folder(name, path)
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise RefusedError(_no_such_model(name))
-    return Model(model_spec_from_config(_hub_config(name), name), name)
+    config = _hub_config(name)
+    quantization = None if quantization_of(config) else _hub_quantization(name)
+    return Model(model_spec_from_config(config, name, quantization=quantization), name)
 
 
 def _builtin(name: str, *, prepare: bool) -> Model:
     if prepare or is_prepared(name):
         folder = ensure_builtin(name)
-        return Model(model_spec_from_config(_read_config(folder), name), str(folder))
+        return Model(_spec_of_folder(folder, name), str(folder))
     config = BUILTIN_MODELS[name].config
     return Model(model_spec_from_config(config, name), str(builtin_folder(name)))
 
@@ -69,12 +76,24 @@ def _folder(name: str, path: Path) -> Model:
             f"The folder {path} holds no config.json, so it is not a Hugging Face model. "
             "Give the folder that holds config.json and the weights."
         )
-    spec = model_spec_from_config(_read_config(path), name.rstrip("/").rsplit("/", 1)[-1])
+    spec = _spec_of_folder(path, name.rstrip("/").rsplit("/", 1)[-1])
     return Model(spec, str(path.resolve()))
 
 
+def _spec_of_folder(folder: Path, name: str) -> ModelSpec:
+    """From the config, the quantisation beside it, and the weights' headers, which win."""
+    config, beside = _read_config(folder), folder / QUANTIZATION_FILE
+    quantization = quantization_of(config, _read_json(beside) if beside.is_file() else None)
+    spec = model_spec_from_config(config, name, quantization=quantization)
+    tensors = read_tensors(folder)
+    return corrected_spec(spec, tensors) if tensors else spec
+
+
 def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
+    return _read_json(folder / "config.json")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -94,6 +113,19 @@ def _hub_config(name: str) -> Mapping[str, Any]:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise RefusedError(f"{_no_such_model(name)}\nThe hub said: {reason}") from error
+
+
+def _hub_quantization(name: str) -> Mapping[str, Any] | None:
+    """What older modelopt checkpoints say beside a config without quantisation."""
+    if known_config(name) is not None:
+        return None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return _read_json(Path(hf_hub_download(name, QUANTIZATION_FILE)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError):
+        return None
 
 
 def _no_such_model(name: str) -> str:

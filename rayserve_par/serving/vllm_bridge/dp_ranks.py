@@ -77,10 +77,11 @@ def start_dp_ranks(config: VllmConfig) -> DpRanks:
     parallel._coord_store_port = store.port
     handshake = get_tcp_uri(address, parallel.data_parallel_rpc_port)
     ranks = DpRanks(store=store)
+    bundles_per_dp_rank = parallel.placement_group.bundle_count // parallel.data_parallel_size
     for dp_rank in range(parallel.data_parallel_size):
         bundle = PlacementGroupSchedulingStrategy(
             placement_group=parallel.placement_group,
-            placement_group_bundle_index=dp_rank * parallel.pipeline_parallel_size,
+            placement_group_bundle_index=dp_rank * bundles_per_dp_rank,
         )
         actor = ray.remote(DpRankActor).options(num_cpus=0, scheduling_strategy=bundle).remote()
         ranks.actors.append(actor)

@@ -141,7 +141,11 @@ def _ranks_by_bundle(
     def ranks(group: PlacementGroup) -> list[tuple[int, str, str]]:
         node_of_bundle = placement_group_table(group)["bundles_to_node_id"]
         address = {n["NodeID"]: n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"]}
-        bundles = [bundle_of_rank(layout, dp_rank, rank) for rank in range(tp * pp)]
+        parts = group.bundle_count // layout.tp_groups
+        bundles = [
+            bundle_of_rank(layout, dp_rank, rank, bundles_per_tp_group=parts)
+            for rank in range(tp * pp)
+        ]
         return [(b, node_of_bundle[b], address[node_of_bundle[b]]) for b in bundles]
 
     return ranks

@@ -42,9 +42,9 @@ def scaling(least: int, most: int) -> dict[str, dict[str, int]]:
         (LLAMA_8B, "2x8xH100", {"num_replicas": "fit"}, 2, 2),
         (LLAMA_8B, "2x8xH100", {"num_replicas": 8}, 1, 1),
         (LLAMA_8B, "2x8xH100", {"num_replicas": 9}, 2, 2),
-        (LLAMA_405B, "2x8xH200", {}, 2, 2),
-        (LLAMA_405B, "8x8xH200", scaling(1, 3), 2, 6),
-        (GPT_OSS, "3x8xH100", {"num_replicas": 10}, 3, 3),
+        (LLAMA_405B, "2x8xH100", {}, 2, 2),
+        (LLAMA_405B, "8x8xH100", scaling(1, 3), 2, 6),
+        (GPT_OSS, "3x8xH100", {"num_replicas": 20}, 3, 3),
         ("deepseek-ai/DeepSeek-V3.1", "6x8xH200", {"layout": DP_EP, **scaling(1, 2)}, 2, 4),
         # three stages on three nodes; the second instance shares them
         (
@@ -104,7 +104,7 @@ def test_refusals(apps: list[Any], parts: tuple[str, ...]) -> None:
 
 
 def test_head_and_workers_agree() -> None:
-    cluster = service(planned_app(LLAMA_405B, "2x8xH200"), port=9000)["spec"]["rayClusterConfig"]
+    cluster = service(planned_app(LLAMA_405B, "2x8xH100"), port=9000)["spec"]["rayClusterConfig"]
     head_group, worker_group = cluster["headGroupSpec"], cluster["workerGroupSpecs"][0]
     head = head_group["template"]["spec"]["containers"][0]
     worker = worker_group["template"]["spec"]["containers"][0]
@@ -121,7 +121,7 @@ def test_head_and_workers_agree() -> None:
     assert head["startupProbe"]["exec"]["command"][-1] == "16"
     assert worker["readinessProbe"]["httpGet"] == {"path": "/-/healthz", "port": 9000}
     # KubeRay refuses labels in rayStartParams.
-    assert worker_group["labels"] == {GPU_LABEL: "H200"}
+    assert worker_group["labels"] == {GPU_LABEL: "H100"}
     assert "labels" not in worker_group["rayStartParams"]
 
 
@@ -161,7 +161,7 @@ def test_where_models_are_kept(claim: str | None) -> None:
 @pytest.mark.parametrize(
     ("name", "kubernetes_name"),
     [
-        ("llama-3.1-405b-h200", "llama-3-1-405b-h200"),
+        ("llama-3.1-405b-h100", "llama-3-1-405b-h100"),
         ("DeepSeek_V3.1", "deepseek-v3-1"),
         ("8b-of-llama", "b-of-llama"),
         ("a" * 46 + ".bcd", "a" * 46),

@@ -29,7 +29,7 @@ def refusal(**arguments: Any) -> str:
 def test_the_defaults() -> None:
     args = parse_args({"model": "org/name-7b"}, "x")
     assert args.layout_request is None
-    assert args.target is Target.THROUGHPUT
+    assert args.target is Target.BALANCED
     assert args.kv_allowance == 1.8
     assert args.gpu_memory_utilization == 0.9
     assert args.max_model_len is None
@@ -79,7 +79,7 @@ def test_a_whole_config_is_read() -> None:
         ({"autoscaling": {"max_replica": 2}}, ("in autoscaling", "did you mean 'max_replicas'?")),
         ({"layout": {"tp": 0}}, ("layout", "tp", "greater than 0")),
         ({"layout": "widest"}, ("layout", "auto")),
-        ({"target": "price"}, ("target", "'throughput' or 'latency'")),
+        ({"target": "price"}, ("target", "'balanced', 'latency', 'throughput', 'cost' or 'rate'")),
         ({"kv_allowance": 0}, ("kv_allowance", "greater than 0")),
         ({"num_replicas": 0}, ("num_replicas",)),
         ({"model": ""}, ("model", "at least 1 character")),

@@ -1,0 +1,1 @@
+"""Judging the planner against a folder of measurements: `rayserve-par evaluate`."""

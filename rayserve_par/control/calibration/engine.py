@@ -1,0 +1,100 @@
+"""One short run of the engine with random weights: prefill by prompt length, TPOT by batch.
+
+It runs in a child process, whose end gives the GPUs back. Weights are random but of the model's
+shape and format, so times and memory are real and the text is not.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rayserve_par.control.calibration.children import run_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rayserve_par.serving.model_store.locate import Model
+
+_LIMIT_SECONDS = 1800.0
+# As a logical GPU's rank is run when it serves.
+_CPU_ENVIRONMENT = {
+    "RAYSERVE_PAR_CPU_RANKS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "VLLM_USE_V2_MODEL_RUNNER": "0",
+}
+_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+_CPU_ENGINE = {"enforce_eager": True, "kv_cache_memory_bytes": 256 * 2**20}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMeasurement:
+    """What is run: tokens of the prompts, batches, and the length of the decoding that is timed."""
+
+    prefill_tokens: tuple[int, ...] = (512, 2048, 7168)
+    batches: tuple[int, ...] = (1, 8, 32, 128)
+    prompt_tokens: int = 1024
+    decode_tokens: int = 64
+    max_model_len: int = 8192
+
+
+GPU_RUN = EngineMeasurement()
+CPU_RUN = EngineMeasurement(
+    prefill_tokens=(128, 512), batches=(1, 8), prompt_tokens=128, decode_tokens=16
+)
+
+
+@contextmanager
+def loadable(name: str) -> Iterator[Model]:
+    """The model `name`, its `load_path` a folder made of the config where that is shipped.
+
+    With random weights a config is all that is needed, so a model whose config is shipped needs
+    neither a network nor a cache.
+    """
+    from rayserve_par.model.known import known_config
+    from rayserve_par.serving.model_store.locate import locate_model
+
+    config, model = known_config(name), locate_model(name)
+    if config is None:
+        yield model
+        return
+    with tempfile.TemporaryDirectory(prefix="rayserve-par-config-") as folder:
+        kept = {key: value for key, value in config.items() if not key.startswith("_")}
+        (Path(folder) / "config.json").write_text(json.dumps(kept), encoding="utf-8")
+        yield replace(model, load_path=folder)
+
+
+def measure_engine(
+    model: Model, tp: int, on_gpu: bool, measurement: EngineMeasurement
+) -> dict[str, Any]:
+    """Run the engine in a child process; the times of `offline.time_engine`.
+
+    Raises:
+        MeasurementFailedError: the engine did not start or did not finish.
+    """
+    engine: Mapping[str, Any] = {} if on_gpu else _CPU_ENGINE
+    limit = min(measurement.max_model_len, model.spec.max_context_tokens)
+    what = asdict(replace(measurement, max_model_len=limit))
+    result: dict[str, Any] = run_ranks(
+        "The engine run",
+        _run,
+        1,
+        (model.load_path, tp, dict(engine), what),
+        limit_seconds=_LIMIT_SECONDS,
+        environment={**_ENVIRONMENT, **({} if on_gpu else _CPU_ENVIRONMENT)},
+    )
+    return result
+
+
+def _run(
+    _rank: int, _folder: str, model: str, tp: int, engine: dict[str, Any], what: dict[str, Any]
+) -> dict[str, Any]:
+    from rayserve_par.serving.vllm_bridge.offline import time_engine
+
+    return time_engine(model, tp, engine=engine, **what)
