@@ -48,7 +48,7 @@ def _write(path: Path, judged: Iterable[Judged]) -> None:
 
     from rayserve_par.errors import RefusedError
 
-    lines = [json.dumps(one.written, ensure_ascii=False) + "\n" for one in judged]
+    lines = [json.dumps(one.written) + "\n" for one in judged]
     try:
         path.write_text("".join(lines), encoding="utf-8")
     except OSError as error:

@@ -1,8 +1,15 @@
 """The files that `plan` writes: a Serve config, and a page.
 
 The config states what was decided, so that it plans alike wherever it is read: the layout, the
-hardware, the number of instances (unless it scales), the workload. Of a config that was read
-everything else is kept.
+hardware, the number of instances (unless it scales), the workload, and max_model_len where the
+KV cache does not hold the model's full context, at which the engine would otherwise not start:
+
+    max_model_len = the longest single request that fits, at most the KV tokens of a DP rank
+
+With windows or states a token of a short request takes more of the cache than one of a long one,
+so the longest that fits may be less than the KV tokens.
+
+Of a config that was read everything else is kept.
 """
 
 from __future__ import annotations
@@ -116,4 +123,9 @@ def args_of(one: PlanInput, plan: Plan) -> dict[str, Any]:
         args["hardware"] = plan.node_group.label
     if one.args.autoscaling is None:
         args["num_replicas"] = plan.instances
+    lengths = {"isl": plan.workload.isl, "osl": plan.workload.osl}
+    args["workload"] = {**(args.get("workload") or {}), **lengths}
+    unset = one.args.engine.get("max_model_len") is None
+    if unset and plan.memory.kv_tokens < one.spec.max_context_tokens:
+        args["engine"] = {**one.args.engine, "max_model_len": plan.memory.longest_request}
     return args

@@ -172,8 +172,9 @@ def _calibrated(path: Path, cluster: Cluster, spec: ModelSpec) -> tuple[Constant
     from rayserve_par.planning.performance.calibrated import calibrated
     from rayserve_par.planning.performance.constants import shipped_constants
 
+    text = _read(path, "--profile")
     try:
-        profile = profile_from_json(_read(path, "--profile"))
+        profile = profile_from_json(text)
         constants = shipped_constants()
         models = _models_of({run.model for run in profile.engine_runs}, spec)
         # One profile corrects one kind of GPU: `calibrated` refuses every other.

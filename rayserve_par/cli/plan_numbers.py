@@ -98,7 +98,9 @@ def _price(plan: Plan) -> str:
     price, gpu = plan.node_group.gpu.price_per_hour_usd, plan.node_group.gpu.name
     if price is None:
         return f"nobody lists a price of {gpu}; give price_per_hour_usd in a --cluster file"
-    return f"list price: {plan.gpus:,} x {gpu} at ${price:g} an hour"
+    idle = plan.gpus_taken - plan.gpus
+    beside = f", {idle:g} of them idle" if idle else ""
+    return f"list price: {plan.gpus_taken:,g} x {gpu} at ${price:g} an hour{beside}"
 
 
 def _range(found: Ranged, unit: str = "") -> str:

@@ -70,7 +70,10 @@ class PlanOptions:
     ] = None
     profile: Annotated[
         Path | None,
-        typer.Option(help="Measurements of these GPUs, written by rayserve-par calibrate --out."),
+        typer.Option(
+            help="Measurements of these GPUs, written by rayserve-par calibrate --out. "
+            "One kind of GPU: a cluster of several kinds is refused."
+        ),
     ] = None
     target: Annotated[
         Literal["balanced", "latency", "throughput", "cost", "rate"] | None,

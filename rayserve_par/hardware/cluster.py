@@ -17,6 +17,9 @@ from rayserve_par.hardware.catalogue import Catalogue, shipped_catalogue
 from rayserve_par.hardware.gpu import Gpu
 
 
+_MOST_NODES, _MOST_GPUS_PER_NODE = 1_000_000, 1024
+
+
 @dataclass(frozen=True, slots=True)
 class NodeGroup:
     """`nodes` equal nodes of `gpus_per_node` GPUs."""
@@ -31,6 +34,12 @@ class NodeGroup:
             raise RefusedError(
                 f"node group {self.name}: {self.nodes} nodes of {self.gpus_per_node} GPUs; both "
                 "must be at least 1."
+            )
+        if self.nodes > _MOST_NODES or self.gpus_per_node > _MOST_GPUS_PER_NODE:
+            raise RefusedError(
+                f"node group {self.name}: {self.nodes} nodes of {self.gpus_per_node} GPUs are more "
+                f"than {_MOST_NODES:,} nodes or {_MOST_GPUS_PER_NODE:,} GPUs a node. Check the "
+                "numbers."
             )
 
     @property

@@ -7,7 +7,7 @@ from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.profile import Profile
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    from pydantic import TypeAdapter, ValidationError
 
 
 @cache
@@ -29,4 +29,14 @@ def profile_from_json(text: str) -> Profile:
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
-        raise RefusedError(f"this is not a profile's JSON: {error}") from error
+        raise RefusedError(f"this is not a profile's JSON:\n{problem_lines(error)}") from error
+
+
+def problem_lines(error: "ValidationError") -> str:
+    """What is wrong with a file, one line for each place."""
+    lines = []
+    for problem in error.errors(include_url=False):
+        place = ".".join(map(str, problem["loc"]))
+        text = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"- {place}: {text}" if place else f"- {text}")
+    return "\n".join(lines)

@@ -13,7 +13,7 @@ in the rest.
 Left out: norms, biases, an untied head, windows, and what differs between layers.
 """
 
-from math import ceil
+from math import ceil, isfinite
 
 from rayserve_par.errors import RefusedError
 from rayserve_par.model.component import Component
@@ -65,6 +65,7 @@ def manual_spec(
         RefusedError: a fact is missing or impossible.
     """
     _check(name, weights_gib=weights_gib, layers=layers, hidden_size=hidden_size, bits=bits)
+    _check(name, parameters=weights_gib * 2**30 / (bits / 8))
     if not 0 < active_fraction <= 1:
         raise RefusedError(
             f"{name}: an active fraction of {active_fraction:g} is outside (0, 1]. Give active "
@@ -103,8 +104,8 @@ def manual_spec(
 
 def _check(name: str, **facts: float) -> None:
     for fact, value in facts.items():
-        if not value > 0:
-            raise RefusedError(f"{name}: {fact} is {value:g}; it must be above 0.")
+        if not (value > 0 and isfinite(value)):
+            raise RefusedError(f"{name}: {fact} is {value:g}; it must be above 0 and finite.")
 
 
 def _kv_values(
@@ -113,7 +114,9 @@ def _kv_values(
     """KV values of one token in one layer."""
     if kv_bytes is not None:
         _check(name, kv_bytes_per_token_per_layer=kv_bytes, kv_cache_bits=bits)
-        return kv_bytes * 8 / bits
+        values = kv_bytes * 8 / bits
+        _check(name, kv_values_per_token_per_layer=values)
+        return values
     if heads is None or head_dim is None:
         raise RefusedError(
             f"{name}: the KV cache is not known. Give the KV bytes per token and layer, or the KV "

@@ -23,8 +23,6 @@ from rayserve_par.sizing.engine_options import EngineOptions
 from rayserve_par.sizing.rank_memory import RankMemory, worst_rank_memory
 from rayserve_par.sizing.rule_of_thumb import RuleOfThumb, size_by_rule
 
-_MOST_STREAMS_PER_DP_RANK = 1024
-
 
 @dataclass(frozen=True)
 class Need:
@@ -44,6 +42,10 @@ class Need:
     def memory(self, layout: Layout, group: NodeGroup) -> RankMemory:
         """The fullest rank of `layout` on these nodes."""
         return worst_rank_memory(self.model, group.gpu, split_of(layout), self.options)
+
+    def most_streams(self, group: NodeGroup) -> int:
+        """Sequences that the engine runs at once in one DP rank (its max_num_seqs)."""
+        return self.options.batch(group.gpu, self.model)[1]
 
     def predictor(self, spread: Spread) -> Predictor:
         """The performance model of a layout on its nodes, or inside one NVLink domain of them."""
@@ -84,12 +86,7 @@ class Candidate:
     @property
     def gpus_taken(self) -> float:
         """GPUs that an instance takes, with those of a node that no other instance can use."""
-        slots = self.spread.slots_per_node
-        if not slots:
-            return self.layout.gpus
-        if self.spread.nodes_per_instance == 1:
-            return self.group.gpus_per_node / (slots // self.layout.tp_groups)
-        return self.layout.tp_groups * self.group.gpus_per_node / slots
+        return self.spread.gpus_taken
 
     @property
     def tokens_per_second_per_gpu_taken(self) -> float:
@@ -121,7 +118,7 @@ class Candidate:
         price = self.group.gpu.price_per_hour_usd
         if price is None:
             return None
-        return price * self.layout.gpus / 3600 / self.point.tokens_per_second * 1e6
+        return price * self.gpus_taken / 3600 / self.point.tokens_per_second * 1e6
 
     def instances_for(self, requests_per_second: float) -> int:
         """Instances that carry this rate."""
@@ -138,12 +135,13 @@ def in_one_domain(spread: Spread) -> bool:
 def candidate_at(need: Need, spread: Spread, memory: RankMemory, target: Target) -> Candidate:
     """A legal layout that fits, at its operating point."""
     found = need.predictor(spread)
-    point = _operating_point(found, need.workload, memory, target)
+    most = need.most_streams(spread.group)
+    point = _operating_point(found, need.workload, memory, target, most)
     return Candidate(spread.group, spread.layout, spread, memory, point, need.workload)
 
 
 def _operating_point(
-    found: Predictor, workload: Workload, memory: RankMemory, target: Target
+    found: Predictor, workload: Workload, memory: RankMemory, target: Target, sequences: int
 ) -> OperatingPoint:
     layout = found.load.layout
     room = max(1.0, memory.requests_at(workload.tokens))
@@ -159,7 +157,7 @@ def _operating_point(
     best = at(1)
     if target is Target.LATENCY or not within(best):
         return best
-    streams, most = 1, int(min(room, _MOST_STREAMS_PER_DP_RANK))
+    streams, most = 1, int(min(room, sequences))
     while streams < most:
         point = at(min(2 * streams, most))
         if not within(point):

@@ -154,6 +154,12 @@ def _answerable(need: Need, groups: Sequence[NodeGroup], target: Target) -> None
         )
     if target is Target.RATE and need.workload.requests_per_second is None:
         raise RefusedError("target rate: no rate is given. Give requests per second (--rate).")
+    if target is Target.LATENCY and need.workload.requests_per_second is not None:
+        raise RefusedError(
+            "target latency is for one stream and cannot carry a rate of "
+            f"{need.workload.requests_per_second:g} requests/s. Take target rate with a limit on "
+            "TPOT (--target rate --tpot)."
+        )
 
 
 def _too_small(found: Sequence[Candidate]) -> Callable[[Candidate], bool]:
@@ -236,7 +242,7 @@ def _headline(best: Candidate, target: Target) -> str:
         Target.RATE: "the fewest GPUs that carry the rate within the limits",
     }[target]
     if target is not Target.LATENCY and not best.meets_limits:
-        return f"{layout.label} {where} comes nearest to the limits: {speed}"
+        return f"{layout.label} {where} comes nearest to the limits of what is considered: {speed}"
     return f"{layout.label} {where} is {wanted}: {speed}"
 
 
@@ -249,9 +255,9 @@ def choose(need: Need, group: NodeGroup, target: Target) -> Choice | tuple[Refus
     order = ranked(need, narrowed, target)
     best = order[0]
     reasons = (*why, _headline(best, target))
-    if target is not Target.LATENCY and not best.meets_limits:
+    if not best.meets_limits:
         others = [one.layout.label for one in found if one.meets_limits]
-        beside = f" but {others[0]}, which was passed over" if others else ""
+        beside = f" but {others[0]}, which is taken if these limits are asked for" if others else ""
         reasons = (*reasons, f"no layout meets {need.workload.label}{beside}")
     seen = {id(one) for one in order}
     rest = [one for one in found if id(one) not in seen]
@@ -262,8 +268,9 @@ def missing_nodes(need: Need, group: NodeGroup, target: Target) -> str:
     """What a group that holds no instance lacks, in nodes and GPUs."""
     size = group.gpus_per_node
     least = max(group.nodes, -(-fewest_gpus(need, group) // size))
+    most = 2 * least + _NODES_TO_TRY // size
     last: tuple[RefusedLayout, ...] = ()
-    for nodes in range(least, 2 * least + _NODES_TO_TRY // size + 1):
+    for nodes in range(least, most + 1):
         wider = NodeGroup(group.name, group.gpu, nodes, size)
         choice = choose(need, wider, target)
         if isinstance(choice, Choice):
@@ -275,7 +282,7 @@ def missing_nodes(need: Need, group: NodeGroup, target: Target) -> str:
             )
         last = choice
     why = f"{last[-1].layout.label}: {last[-1].reasons[0]}" if last else "no layout is legal"
-    return f"{group.label}: no layout fits up to {2 * least} nodes: {why}"
+    return f"{group.label}: no layout fits up to {most} nodes: {why}"
 
 
 def choose_group(

@@ -23,10 +23,12 @@ class Layout:
         for name, value in (("tp", self.tp), ("pp", self.pp), ("dp", self.dp), ("ep", self.ep)):
             if value < 1:
                 raise RefusedError(f"layout: {name} is {value}; it must be at least 1.")
-        if (self.tp * self.dp) % self.ep:
+        ranks = self.tp * self.dp
+        if ranks % self.ep:
+            legal = "EP 1" if ranks == 1 else f"EP 1 or EP {ranks}"
             raise RefusedError(
                 f"layout: EP {self.ep} does not divide TP x DP = {self.tp} x {self.dp} = "
-                f"{self.tp * self.dp}. Use EP 1 or EP {self.tp * self.dp}."
+                f"{ranks}. Use {legal}."
             )
 
     @property

@@ -1,7 +1,7 @@
 """What every layout of a plan would do from one stream to full KV memory, and the best of all.
 
     streams     DP ranks x (1, 2, 4, ..., room), room = the requests that a DP rank's KV memory
-                holds at once, at most 1024
+                holds at once, at most the engine's max_num_seqs
     a point     (tokens/s/user, tokens/s/GPU) at so many streams
     frontier    the points that no other point beats in both
 
@@ -22,8 +22,6 @@ from rayserve_par.planning.spread import Spread, spread_of
 from rayserve_par.sizing.engine_options import EngineOptions
 from rayserve_par.sizing.rank_memory import RankMemory, stage_memories
 
-_MOST_STREAMS_PER_DP_RANK = 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -35,10 +33,7 @@ class Curve:
 
 def engine_options(plan: Plan) -> EngineOptions:
     """The engine that the plan was made for."""
-    return EngineOptions(
-        gpu_memory_utilization=plan.memory.gpu_memory_utilization,
-        max_model_len=plan.memory.pool.max_model_len,
-    )
+    return plan.engine_options
 
 
 def plan_stages(model: ModelSpec, plan: Plan) -> tuple[RankMemory, ...]:
@@ -74,13 +69,13 @@ def _curve(need: Need, spread: Spread) -> Curve:
     room = need.memory(spread.layout, spread.group).requests_at(workload.tokens)
     points = tuple(
         found.at(isl=workload.isl, osl=workload.osl, streams=streams * spread.layout.dp)
-        for streams in _streams(room)
+        for streams in _streams(min(room, need.most_streams(spread.group)))
     )
     return Curve(spread.layout, points)
 
 
 def _streams(room: float) -> tuple[int, ...]:
-    most = max(1, int(min(room, _MOST_STREAMS_PER_DP_RANK)))
+    most = max(1, int(room))
     doubled = [2**n for n in range(most.bit_length()) if 2**n < most]
     return (*doubled, most)
 

@@ -8,7 +8,7 @@ Predicted times are those of one instance at `point`; their typical error is tha
 the performance model was not fitted to.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.cluster import Cluster, NodeGroup
@@ -78,12 +78,19 @@ class Plan:
     point: OperatingPoint
     runner_ups: tuple[RunnerUp, ...]
     typical_error: TypicalError
+    engine_options: EngineOptions
     explicit: bool = False
 
     @property
     def gpus(self) -> int:
         """GPUs of all instances."""
         return self.instances * self.layout.gpus
+
+    @property
+    def gpus_taken(self) -> float:
+        """GPUs of all instances, with those of their nodes that nothing else can use."""
+        spread = Spread(self.layout, self.node_group, self.across_nodes)
+        return self.instances * spread.gpus_taken
 
     @property
     def tokens_per_second(self) -> float:
@@ -97,9 +104,9 @@ class Plan:
 
     @property
     def dollars_per_hour(self) -> float | None:
-        """List price of the GPUs used; None where the GPU has none."""
+        """List price of the GPUs taken; None where the GPU has none."""
         price = self.node_group.gpu.price_per_hour_usd
-        return None if price is None else price * self.gpus
+        return None if price is None else price * self.gpus_taken
 
     @property
     def dollars_per_million_tokens(self) -> float | None:
@@ -135,15 +142,35 @@ def _where(spread: Spread) -> str:
     return f"{own} on {spread.nodes_per_instance} nodes per instance"
 
 
-def _count_line(spread: Spread, instances: int) -> str:
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _count_lines(taken: Candidate, instances: int) -> tuple[str, ...]:
+    spread, rate = taken.spread, taken.workload.requests_per_second
     count = "1 instance" if instances == 1 else f"{instances} instances (replicas)"
-    return f"{count}: {spread.group.label} holds {spread.instances} ({spread.arithmetic})"
+    holds = f"{count}: {spread.group.label} holds {spread.instances} ({spread.arithmetic})"
+    if rate is None:
+        return (holds,)
+    each = taken.point.requests_per_second
+    return (
+        holds,
+        f"{rate:g} requests/s / {each:.3g} of a full instance need "
+        f"{_counted(taken.instances_for(rate), 'instance')}; the times predicted are those of "
+        "full instances, and shorter below that",
+    )
 
 
-def _warnings(
-    need: Need, plan_memory: RankMemory, layout: Layout, group: NodeGroup, max_len: int | None
-) -> tuple[str, ...]:
+def _warnings(need: Need, taken: Candidate, instances: int, max_len: int | None) -> tuple[str, ...]:
     found = []
+    plan_memory, layout, group = taken.memory, taken.layout, taken.group
+    rate = need.workload.requests_per_second
+    carried = instances * taken.point.requests_per_second
+    if rate is not None and carried < rate:
+        found.append(
+            f"{_counted(instances, 'instance')} x {taken.point.requests_per_second:.3g} = "
+            f"{carried:.3g} requests/s do not carry the {rate:g} asked for"
+        )
     rule, tokens = need.rule(group), need.workload.tokens
     if not rule.holds(layout.gpus):
         have = rule.memory_gb(layout.gpus)
@@ -154,11 +181,11 @@ def _warnings(
             f"{plan_memory.requests_at(tokens):,.0f} requests of {tokens:,} tokens"
         )
     context = need.model.max_context_tokens
-    if max_len is None and plan_memory.kv_tokens < context:
+    if max_len is None and not plan_memory.fits(context):
         found.append(
             f"the engine starts at the model's full context of {context:,} tokens unless "
             f"max_model_len is set, and {plan_memory.kv_tokens:,} KV tokens do not hold one such "
-            f"request: set max_model_len to at most {plan_memory.kv_tokens:,}"
+            f"request: set max_model_len to at most {plan_memory.longest_request:,}"
         )
     if max_len is not None and max_len > context:
         found.append(
@@ -182,7 +209,7 @@ def _explicit_group(
     for group in groups:
         reasons = reasons_against(need, layout, group)
         if reasons:
-            against.append(f"on {group.label}: " + "; ".join(reasons))
+            against.append(f"On {group.label}: " + "; ".join(reasons) + ".")
             continue
         spread = spread_of(layout, group, request.across)
         try:
@@ -213,6 +240,7 @@ def plan(
     gpu_memory_utilization: float = 0.9,
     workload: Workload | None = None,
     constants: Constants | None = None,
+    options: EngineOptions | None = None,
 ) -> Plan:
     """Plan a model on a cluster.
 
@@ -221,7 +249,8 @@ def plan(
     `workload` is what is served (ISL 1024, OSL 256 if not given), and one request of it must fit
     as well, where `max_model_len` does not say a longer one; with a rate and no `instances`,
     as many instances are planned as carry it. `constants` replace those of the performance model
-    that are shipped (calibration).
+    that are shipped (calibration). `options` are further arguments of the engine that change its
+    memory; `max_model_len` and `gpu_memory_utilization` win over theirs.
     Raises RefusedError, with the arithmetic, where nothing fits, where the layout asked for
     cannot be, and where more instances are asked for than fit.
     """
@@ -236,8 +265,10 @@ def plan(
         )
     asked = workload.tokens if workload else 0
     tokens = max_model_len or max(asked, min(MINIMUM_REQUEST_TOKENS, longest))
-    options = EngineOptions(
-        gpu_memory_utilization=gpu_memory_utilization, max_model_len=max_model_len
+    options = replace(
+        options or EngineOptions(),
+        gpu_memory_utilization=gpu_memory_utilization,
+        max_model_len=max_model_len,
     )
     workload = workload or default_workload(tokens)
     need = Need(model, kv_allowance, tokens, options, workload, constants)
@@ -248,7 +279,7 @@ def plan(
     best = choice.best
     layout, group, spread = best.layout, best.group, best.spread
     count = _instances(best, instances)
-    reasons = (*_from_choice(choice, why), _count_line(spread, count))
+    reasons = (*_from_choice(choice, why), *_count_lines(best, count))
     return Plan(
         model_name=model.name,
         layout=layout,
@@ -263,11 +294,12 @@ def plan(
         refused=choice.refused,
         auto=layout,
         auto_reasons=reasons,
-        warnings=_warnings(need, choice.memory, layout, group, max_model_len),
+        warnings=_warnings(need, best, count, max_model_len),
         workload=workload,
         point=best.point,
         runner_ups=_runner_ups(choice, layout),
         typical_error=shipped_error(),
+        engine_options=options,
     )
 
 
@@ -333,10 +365,10 @@ def _plan_explicit(
         auto_reasons = _from_choice(choice, why)
     own = ", each TP group on its own node" if spread.across_nodes else ""
     reasons = (
-        f"asked for: {layout.label} ({layout.gpus} GPUs on {spread.nodes_per_instance} nodes per "
-        f"instance{own})",
+        f"asked for: {layout.label} ({_counted(layout.gpus, 'GPU')} on "
+        f"{_counted(spread.nodes_per_instance, 'node')} per instance{own})",
         f"legal, and one request fits: {memory.shortage(need.request_tokens)}",
-        _count_line(spread, count),
+        *_count_lines(taken, count),
     )
     return Plan(
         model_name=need.model.name,
@@ -352,10 +384,11 @@ def _plan_explicit(
         refused=refused,
         auto=auto,
         auto_reasons=auto_reasons,
-        warnings=_warnings(need, memory, layout, group, max_model_len),
+        warnings=_warnings(need, taken, count, max_model_len),
         workload=need.workload,
         point=taken.point,
         runner_ups=runner_ups,
         typical_error=shipped_error(),
+        engine_options=need.options,
         explicit=True,
     )

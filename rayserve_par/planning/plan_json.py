@@ -4,6 +4,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from rayserve_par.errors import RefusedError
+from rayserve_par.hardware.profile_json import problem_lines
 from rayserve_par.planning.plan import Plan
 
 if TYPE_CHECKING:
@@ -29,4 +30,4 @@ def plan_from_json(text: str) -> Plan:
     try:
         return _adapter().validate_json(text)
     except ValidationError as error:
-        raise RefusedError(f"this is not a plan's JSON: {error}") from error
+        raise RefusedError(f"this is not a plan's JSON:\n{problem_lines(error)}") from error

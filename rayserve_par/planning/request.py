@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from math import isfinite
 from typing import Literal
 
 from rayserve_par.errors import RefusedError
@@ -52,8 +53,8 @@ class Workload:
             ("TTFT limit", self.ttft_seconds),
             ("TPOT limit", self.tpot_seconds),
         ):
-            if value is not None and value <= 0:
-                raise RefusedError(f"workload: {name} is {value:g}; it must be above 0.")
+            if value is not None and not (isfinite(value) and value > 0):
+                raise RefusedError(f"workload: {name} is {value:g}; it must be above 0 and finite.")
 
     @property
     def tokens(self) -> int:

@@ -51,6 +51,16 @@ class Spread:
         return ceil(self.layout.tp_groups / self.slots_per_node)
 
     @property
+    def gpus_taken(self) -> float:
+        """GPUs of one instance, with those of its nodes that no other instance can use."""
+        slots, groups = self.slots_per_node, self.layout.tp_groups
+        if not slots:
+            return self.layout.gpus
+        if self.nodes_per_instance == 1:
+            return self.group.gpus_per_node / (slots // groups)
+        return groups * self.group.gpus_per_node / slots
+
+    @property
     def slots(self) -> int:
         """TP groups that all nodes of the group hold."""
         if self.nodes_per_tp_group == 1:

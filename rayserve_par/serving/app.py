@@ -16,6 +16,7 @@ from rayserve_par.planning.plan import Plan, plan
 from rayserve_par.serving.config import AppArgs, parse_args
 from rayserve_par.serving.model_store.locate import Model, locate_model
 from rayserve_par.serving.replica_spec import ReplicaSpec
+from rayserve_par.sizing.engine_options import EngineOptions
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -55,6 +56,20 @@ def plan_for(
         gpu_memory_utilization=args.gpu_memory_utilization,
         workload=args.planned_workload(model.spec.max_context_tokens),
         constants=constants,
+        options=_engine_options(args.engine),
+    )
+
+
+def _engine_options(engine: Mapping[str, Any]) -> EngineOptions:
+    """The engine arguments that change its memory; what is not a plain value is left to vLLM."""
+    cache = str(engine.get("kv_cache_dtype", "auto"))
+    bits = {"fp8": 8.0, "bfloat16": 16.0, "float16": 16.0}.get(cache.split("_", maxsplit=1)[0])
+    tokens, sequences = engine.get("max_num_batched_tokens"), engine.get("max_num_seqs")
+    return EngineOptions(
+        max_num_batched_tokens=tokens if isinstance(tokens, int) else None,
+        max_num_seqs=sequences if isinstance(sequences, int) else None,
+        kv_cache_bits=bits,
+        enforce_eager=engine.get("enforce_eager") is True,
     )
 
 

@@ -68,7 +68,7 @@ OWNED_ENGINE_ARGUMENTS: Mapping[str, str] = {
 class StrictModel(BaseModel):
     """Frozen model that refuses unknown keys with the nearest valid name."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     _subject: ClassVar[str] = "args"
 
     @model_validator(mode="before")

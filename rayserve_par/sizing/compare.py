@@ -26,6 +26,8 @@ def beside_rule(rule: RuleOfThumb, memory: RankMemory, gpus: int) -> tuple[str, 
     weights, reserve = memory.weight_bytes / _GB, memory.reserve_bytes / _GB
     kv, usable = memory.kv_bytes / _GB, memory.usable_bytes / _GB
     unused = usable - memory.budget_bytes / _GB
+    lacking = rule.gpu_memory_gb - usable
+    marketed = f"{abs(lacking):.1f} GB {'less' if lacking > 0 else 'more'} usable than marketed"
     return (
         f"rule of thumb: {rule.vram_gb:.1f} GB / {gpus} GPUs = {rule.vram_gb / gpus:.1f} GB a GPU "
         f"({rule_weights:.1f} weights + {rule_kv:.1f} KV) of {rule.gpu_memory_gb:g} GB",
@@ -35,6 +37,5 @@ def beside_rule(rule: RuleOfThumb, memory: RankMemory, gpus: int) -> tuple[str, 
         "precisions, and the ends of the stages",
         f"KV {kv - rule_kv:+.1f} GB: the rule allows {rule.kv_allowance - 1:.1f} x weights, exact "
         "is what is left",
-        f"not in the rule: reserve {reserve:.1f}, above the utilization {unused:.1f}, not usable "
-        f"{rule.gpu_memory_gb - usable:.1f} GB",
+        f"not in the rule: reserve {reserve:.1f}, above the utilization {unused:.1f}; {marketed}",
     )

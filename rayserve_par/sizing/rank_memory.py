@@ -11,6 +11,7 @@ decides for the instance, as vLLM takes the least over its workers. Each DP rank
 cache: an instance holds dp x kv_tokens. Weights: rank_weights.py. Reserve: reserve.py.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 
 from rayserve_par.hardware.gpu import GIB, Gpu
@@ -90,6 +91,12 @@ class RankMemory:
     def fits(self, tokens: int) -> bool:
         """Whether one request of `tokens` tokens can be held."""
         return self.pool.fits(tokens)
+
+    @property
+    def longest_request(self) -> int:
+        """Tokens of the longest request that one DP rank holds, at most its KV tokens."""
+        lengths = range(1, self.kv_tokens + 1)
+        return bisect_left(lengths, True, key=lambda tokens: not self.fits(tokens))
 
     def shortage(self, tokens: int) -> str:
         """The arithmetic of a request of `tokens` tokens against the budget."""

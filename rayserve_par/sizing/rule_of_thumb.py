@@ -12,7 +12,7 @@ Left out: which sizes are legal for the model, activations, and what each rank h
 """
 
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 
 from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.gpu import Gpu
@@ -121,13 +121,13 @@ def size_by_rule(
     gpus_per_node: int,
     kv_allowance: float = DEFAULT_KV_ALLOWANCE,
 ) -> RuleOfThumb:
-    """Apply the rule to a model. Raises RefusedError for an allowance below 1."""
+    """Apply the rule to a model. Raises RefusedError for an allowance below 1 or without end."""
     if not kv_allowance >= 1:
         raise RefusedError(
             f"a KV allowance of {kv_allowance:g} leaves less than the weights themselves. "
             f"Give at least 1; the default is {DEFAULT_KV_ALLOWANCE}."
         )
-    return RuleOfThumb(
+    found = RuleOfThumb(
         parameters_billions=model.parameters / 1e9,
         bits=model.weight_format.nominal_bits,
         kv_allowance=kv_allowance,
@@ -135,3 +135,9 @@ def size_by_rule(
         gpu_memory_gb=gpu.memory_gb,
         gpus_per_node=gpus_per_node,
     )
+    if not isfinite(found.vram_gb):
+        raise RefusedError(
+            f"a KV allowance of {kv_allowance:g} asks for {found.vram_gb:g} GB of memory. Give a "
+            f"finite one; the default is {DEFAULT_KV_ALLOWANCE}."
+        )
+    return found

@@ -27,8 +27,8 @@ from rayserve_par.model import ModelSpec, known_config, known_names, model_spec_
 from rayserve_par.model.quantisation import PRECISIONS, quantization_of, with_precision
 
 _TUNINGS = "instruct|chat|it|base|thinking|exp|terminus|hf|preview|latest|text|code|qat"
-_FORMATS = "fp8|fp4|nvfp4|mxfp4|bf16|fp16|int4|int8|awq|gptq|w4a16|w8a8|quantized.w4a16"
-_KINDS = "static|dynamic|pertensor|block"
+_FORMATS = r"fp8|fp4|nvfp4|mxfp4|bf16|fp16|int4|int8|4bit|8bit|awq|gptq|(?:quantized\.)?w\d+a\d+"
+_KINDS = r"static|dynamic|pertensor|block|kv|g\d+|bnb|unsloth"
 _DATES = r"\d{4}|\d{6}|\d{8}|\d{4}-\d\d-\d\d"
 _ENDING = re.compile(rf"[- ](?:{_TUNINGS}|(?:{_FORMATS})(?:-v\d)?|{_KINDS}|v0\.\d|\d+k|{_DATES})$")
 _PREFIX = re.compile(r"^(?:meta-(?=llama)|nvidia-(?=nemotron))")
@@ -38,9 +38,9 @@ _FORMAT_IN_NAME = re.compile(rf"(?:^|[-_ (])({_FORMATS})(?![a-z0-9])")
 _SAID = (
     (re.compile("mxfp4"), "mxfp4"),
     (re.compile("nvfp4"), "nvfp4"),
-    (re.compile("int4|awq|gptq|w4a16"), "int4"),
+    (re.compile(r"int4|4bit|awq|gptq|w4a\d"), "int4"),
     (re.compile("fp4|float4"), "fp4"),
-    (re.compile("fp8|float8|int8|w8a8"), "fp8"),
+    (re.compile(r"fp8|float8|int8|8bit|w8a\d"), "fp8"),
     (re.compile("bf16|bfloat16"), "bf16"),
     (re.compile("fp16|float16|half"), "fp16"),
 )
@@ -76,7 +76,7 @@ def precision_asked(name: str, precision: str) -> str | None:
     for pattern, meant in _SAID:
         if pattern.search(said):
             return meant
-    raise RefusedError(f"precision {precision!r} is not known. Known: {', '.join(PRECISIONS)}.")
+    raise RefusedError(f"precision {said!r} is not known. Known: {', '.join(PRECISIONS)}.")
 
 
 def _likely_the_makers(spec: ModelSpec) -> tuple[bool, float]:
@@ -153,6 +153,10 @@ class ConfigFolder:
                 self._read[folder] = _read(folder, path)
             except RefusedError as refusal:
                 self._read[folder] = refusal
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                # One odd config must not cost the others of the same base name.
+                said = f"{type(error).__name__}: {error}"
+                self._read[folder] = RefusedError(f"config of {folder} is not understood: {said}")
         return self._read[folder]
 
 
@@ -169,7 +173,7 @@ def _read(name: str, path: Path | None) -> ModelSpec:
 def _json(path: Path) -> dict[str, object]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RefusedError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(found, dict):
         raise RefusedError(f"{path} holds no JSON object.")

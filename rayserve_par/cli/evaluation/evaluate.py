@@ -5,7 +5,7 @@ for a model and GPU that we know, where the planner finds no layout, is a disagr
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rayserve_par.cli.evaluation.forecast import Forecaster
 from rayserve_par.cli.evaluation.inputs import EngineInput, LayoutInput, ServedInput
 from rayserve_par.cli.evaluation.layout_choice import (
     Published,
+    Question,
     choose_layout,
     plan_fields,
     question_of,
@@ -24,6 +25,10 @@ from rayserve_par.cli.evaluation.regret import point_of
 from rayserve_par.cli.evaluation.statistics import relative_error
 from rayserve_par.cli.evaluation.summary import Judged, summarise
 from rayserve_par.errors import RefusedError
+from rayserve_par.planning import Plan
+
+# A config or row of a shape nobody thought of must not cost all the others.
+_ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +66,7 @@ def judge(row: Row, forecaster: Forecaster) -> Judged:
                 return _recommended(row, forecaster)
     except RefusedError as refusal:
         return Judged(row, {}, skipped=str(refusal))
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        # A config or row of a shape nobody thought of must not cost all the others.
+    except _ODD as error:
         return Judged(row, {}, skipped=f"{type(error).__name__}: {error}")
 
 
@@ -81,16 +85,27 @@ def _is_measured(fields: Mapping[str, Any], key: str) -> bool:
 def _recommended(row: Row, forecaster: Forecaster) -> Judged:
     given = LayoutInput.of(row.fields)
     question = question_of(given, forecaster.configs)
-    published = Published.of(row.fields)
-    if published is None or not published.is_stated:
-        return Judged(row, plan_fields(question, choose_layout(question, given)))
-    recommended = published.gpus_per_instance
     try:
         found = choose_layout(question, given)
     except RefusedError as refusal:
         why = str(refusal)
+        published = Published.of(row.fields)
+        if published is None or not published.is_stated:
+            return Judged(row, {}, why)
+        recommended = published.gpus_per_instance
         return Judged(row, {}, why, agrees=False, recommended_gpus=recommended, why=why)
-    predicted = plan_fields(question, found)
-    agrees = published.agrees(found.layout.gpus, fits=predicted["predicted_fits"])
+    chosen = Judged(row, plan_fields(question, found))
+    try:
+        return _compared(chosen, question, found)
+    except _ODD:
+        return chosen  # What is recommended makes no sense; the choice stands.
+
+
+def _compared(chosen: Judged, question: Question, found: Plan) -> Judged:
+    published = Published.of(chosen.row.fields)
+    if published is None or not published.is_stated:
+        return chosen
+    agrees = published.agrees(found.layout.gpus, fits=chosen.predicted["predicted_fits"])
     why = "" if agrees else why_not(question, found, published)
-    return Judged(row, predicted, agrees=agrees, recommended_gpus=recommended, why=why)
+    recommended = published.gpus_per_instance
+    return replace(chosen, agrees=agrees, recommended_gpus=recommended, why=why)

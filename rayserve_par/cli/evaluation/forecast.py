@@ -6,10 +6,13 @@
     engine   memory with the row's own arguments and its engine's version; a decode step at a
              context of 1024 + 64 / 2 tokens, the middle of 64 steps after a prompt of 1024
 
+A row says how many GPUs, not on which nodes: they are taken to be the GPU's usual nodes, as few as
+hold the layout, and ranks on several talk over NICs unless one NVLink domain joins them.
 Everything that depends on model, GPU, layout and arguments only is worked out once.
 """
 
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 from rayserve_par.cli.evaluation.config_folder import ConfigFolder
@@ -19,12 +22,16 @@ from rayserve_par.cli.evaluation.inputs import (
     EngineInput,
     ServedInput,
 )
+from rayserve_par.errors import RefusedError
 from rayserve_par.hardware import gpu_by_name
+from rayserve_par.hardware.cluster import NodeGroup
 from rayserve_par.hardware.gpu import GIB, Gpu
 from rayserve_par.model import ModelSpec
+from rayserve_par.planning.candidate import in_one_domain
 from rayserve_par.planning.layout import Layout
 from rayserve_par.planning.legality import split_of
 from rayserve_par.planning.performance import Predictor, predictor
+from rayserve_par.planning.spread import Spread, spread_of
 from rayserve_par.sizing import EngineOptions, RankMemory, worst_rank_memory
 
 DECODE_CONTEXT_TOKENS = 1024 + 64 / 2
@@ -117,14 +124,30 @@ class Forecaster:
         key = (setting, engine)
         if key not in self._predictors:
             model, gpu = self._parts(setting)
+            layout = setting.layout
+            spread = _spread(layout, gpu)
+            joined = in_one_domain(spread)
             self._predictors[key] = predictor(
                 model,
                 gpu,
-                setting.layout,
+                layout,
                 engine=engine,
-                stages_share_a_node=setting.layout.gpus <= gpu.gpus_per_node,
+                stages_share_a_node=joined,
+                nodes_per_stage=1 if joined else ceil(spread.nodes_per_instance / layout.pp),
             )
         return self._predictors[key]
+
+
+def _spread(layout: Layout, gpu: Gpu) -> Spread:
+    """The layout on as many of the GPU's usual nodes as its TP groups can need."""
+    size = gpu.gpus_per_node
+    nodes = layout.tp_groups * ceil(layout.tp / size)
+    group = NodeGroup(gpu.name.lower(), gpu, nodes, size)
+    try:
+        return spread_of(layout, group, "auto")
+    except RefusedError:
+        # We would not plan so wide a TP group, but the row tells of one that ran.
+        return Spread(layout, group, across_nodes=layout.tp > size)
 
 
 def memory_fields(memory: RankMemory, *, tokens: int) -> dict[str, Any]:

@@ -112,7 +112,6 @@ class ServedInput:
             "precision",
             "gpu",
             "engine",
-            "engine_version",
             "isl",
             "osl",
             "concurrency",
@@ -220,6 +219,8 @@ class EngineInput:
             model=given.text("model"),
             precision=given.text("precision", ""),
             gpu=given.text("gpu"),
+            # Not gpu_total_mib: nvidia-smi counts what a process is never offered (H200: 0.7 GiB
+            # more), so the catalogue is nearer.
             gpu_total_gib=given.number("gpu_total_gib", 0) or None,
             engine=engine_of(engine),
             version=version_of(engine),

@@ -85,19 +85,21 @@ class Published:
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> "Published | None":
-        """None where the row names no GPU count."""
+        """None where the row names no GPU count, or a width that is no whole number."""
         used, kind = fields.get("gpus_used"), fields.get("dp_kind")
         if not isinstance(used, int) or used < 1:
             return None
-        tp, pp = fields.get("tp") or 1, fields.get("pp") or 1
-        dp, ep = fields.get("dp") or 1, fields.get("ep") or 1
+        widths = [fields.get(key) or 1 for key in ("tp", "pp", "dp", "ep")]
+        if not all(isinstance(width, int) for width in widths):
+            return None
+        tp, pp, dp, ep = widths
         if kind == "replicas":
             used, dp = max(1, used // dp), 1
         elif kind == "attention_dp_inside_tp" and tp % dp == 0:
             tp //= dp
         try:
             layout = Layout(tp=tp, pp=pp, dp=dp, ep=ep)
-        except (RefusedError, TypeError):
+        except RefusedError:
             layout = None
         return cls(layout, used, bool(fields.get("layout_stated")))
 

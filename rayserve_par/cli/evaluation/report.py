@@ -29,6 +29,11 @@ def percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
+def _text(text: str, style: str = "") -> Text:
+    """Words of the evidence as they are: no markup, and no half characters that no file holds."""
+    return Text(text.encode(errors="replace").decode(), style=style)
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
@@ -38,7 +43,7 @@ def _table(title: str, *columns: str) -> Table:
 
 def _skipped(part: Figures) -> Iterator[Text]:
     for reason, count in part["skipped"].items():
-        yield Text(f"  skipped {count}: {reason}", style="yellow")
+        yield _text(f"  skipped {count}: {reason}", style="yellow")
 
 
 def _latency(part: Figures | None) -> Iterator[RenderableType]:
@@ -55,7 +60,7 @@ def _latency(part: Figures | None) -> Iterator[RenderableType]:
     for name, line in groups:
         tpot, ttft = line["tpot"], line["ttft"]
         errors = (tpot["median"], tpot["p90"], ttft["median"], ttft["p90"])
-        table.add_row(name, str(tpot["n"]), *map(percent, errors))
+        table.add_row(_text(name), str(tpot["n"]), *map(percent, errors))
     yield table
     yield from _skipped(part)
     if part["predicted_not_to_fit"]:
@@ -73,7 +78,7 @@ def _choice(part: Figures | None) -> Iterator[RenderableType]:
     for case in part["worst"]:
         group = " ".join(str(part) for part in case["group"])
         limit = f"{case['tpot_limit_ms']:g} ms"
-        table.add_row(group, limit, case["ours"], case["best"], percent(case["regret"]))
+        table.add_row(_text(group), limit, case["ours"], case["best"], percent(case["regret"]))
     yield Text()
     yield table
 
@@ -88,7 +93,8 @@ def _start_ups(title: str, part: Figures | None) -> Iterator[RenderableType]:
         tpot, batch = _worst(line["tpot_by_batch"])
         prefill, _ = _worst(line["prefill_by_prompt"])
         fits = "yes" if line["fits"] else "no"
-        table.add_row(line["name"], *errors, fits, percent(tpot), batch, percent(prefill))
+        name = _text(line["name"])
+        table.add_row(name, *errors, fits, percent(tpot), batch, percent(prefill))
     yield Text()
     yield table
     yield from _skipped(part)
@@ -112,7 +118,7 @@ def _layouts(part: Figures | None) -> Iterator[RenderableType]:
         chosen = one["chosen_gpus"]
         ours = "nothing" if chosen is None else f"{chosen} GPUs an instance"
         nodes = "1 node" if one["nodes"] == 1 else f"{one['nodes']} nodes"
-        yield Text(
+        yield _text(
             f"  line {one['line']}: {one['model']} on {nodes} of {one['hardware']}, {one['goal']}: "
             f"{one['recommended_gpus']} GPUs an instance recommended, {ours} chosen. {one['why']}"
         )

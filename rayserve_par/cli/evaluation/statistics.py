@@ -1,15 +1,18 @@
 """Errors of predictions: relative ones as fractions, their median, 90th percentile and largest."""
 
 from collections.abc import Iterable, Sequence
-from math import isfinite
 from statistics import median
+from sys import float_info
+
+_LARGEST = float_info.max
 
 
 def relative_error(predicted: float, measured: object) -> float | None:
     """|predicted / measured - 1|; None where nothing above 0 was measured."""
     if isinstance(measured, bool) or not isinstance(measured, int | float):
         return None
-    if not isfinite(measured) or measured <= 0:
+    # Compared, not converted: a whole number may be larger than any float.
+    if not 0 < measured <= _LARGEST:
         return None
     return abs(predicted / measured - 1)
 

@@ -129,7 +129,7 @@ def _start_ups(rows: list[Judged]) -> tuple[list[dict[str, Any]], dict[str, Any]
     """One line per engine, and figures over all of them."""
     lines = [
         {
-            "name": one.row.fields.get("name") or one.row.fields["model"],
+            "name": str(one.row.fields.get("name") or one.row.fields["model"]),
             "fits": one.predicted["predicted_fits"],
             **_memory_errors(one),
             "tpot_by_batch": _table_errors(one, DECODE_TABLE),

@@ -43,16 +43,28 @@ def calibrated(
     """The constants for the GPUs that `profile` was measured on.
 
     `models` are those of the profile's engine runs by name; runs of others are not used.
-    Raises RefusedError where the profile is of another GPU.
+    Raises RefusedError where the profile is of another GPU or names no engine.
     """
     if profile.gpu != gpu.name:
         raise RefusedError(
             f"the profile was measured on {profile.gpu}, and the cluster has {gpu.name}. Measure "
             "there (rayserve-par calibrate), or leave --profile out."
         )
+    engine = _engine_name(profile)
     found = _by_links(_by_device(constants, profile, gpu), profile, gpu)
-    errors = _run_errors(profile, gpu, models)
-    return _by_runs(found, errors, profile.engine.split()[0]) if errors else found
+    errors = _run_errors(profile, gpu, models, engine)
+    return _by_runs(found, errors, engine) if errors else found
+
+
+def _engine_name(profile: Profile) -> str:
+    """The engine by the name that the constants know: "vllm" of "vLLM 0.25.0"."""
+    words = profile.engine.lower().split()
+    if not words:
+        raise RefusedError(
+            'the profile names no engine: its "engine" is empty. Write name and version, '
+            'such as "vllm 0.25.0".'
+        )
+    return words[0]
 
 
 def _by_device(constants: Constants, profile: Profile, gpu: Gpu) -> Constants:
@@ -95,12 +107,13 @@ def _bus_share(point: CollectivePoint, gpu: Gpu) -> float:
 Errors = Callable[[Constants], float]
 
 
-def _run_errors(profile: Profile, gpu: Gpu, models: Mapping[str, ModelSpec]) -> Errors | None:
+def _run_errors(
+    profile: Profile, gpu: Gpu, models: Mapping[str, ModelSpec], engine: str
+) -> Errors | None:
     """The sum of absolute logarithmic errors over all runs of known models; None without any."""
     runs = [run for run in profile.engine_runs if run.model in models]
     if not runs:
         return None
-    engine = profile.engine.split()[0]
 
     def errors(constants: Constants) -> float:
         total = 0.0

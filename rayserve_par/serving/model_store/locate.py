@@ -95,9 +95,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise RefusedError(f"{file} is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise RefusedError(
+            f"{file.name} of {file.parent} is not an object; it is JSON of another kind "
+            f"({type(config).__name__}). Give the file that came with the model."
+        )
     return config
 
 

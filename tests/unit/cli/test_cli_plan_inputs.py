@@ -159,6 +159,17 @@ def test_a_profile_that_does_not_do_is_refused(tmp_path: Path) -> None:
     message = refused(LLAMA_8B, "--gpus", "8xH100", "--profile", broken)
     assert "broken.json" in message
     assert "not a profile's JSON" in message
+    missing = str(tmp_path / "none.json")
+    unread = refused(LLAMA_8B, "--gpus", "8xH100", "--profile", missing)
+    assert unread == f"--profile {missing} cannot be read: No such file or directory."
+    mixed = ("--gpus", "8xH100,8xH200", "--profile", write(tmp_path, "h100.json", profile()))
+    assert "measured on H100, and the cluster has H200" in refused(LLAMA_8B, *mixed)
+
+
+@pytest.mark.parametrize("allowance", ["inf", "nan"])
+def test_an_allowance_that_is_no_number_is_refused(allowance: str) -> None:
+    message = refused(LLAMA_8B, "--gpus", "8xH100", "--kv-allowance", allowance)
+    assert "kv_allowance: Input should be a finite number" in message
 
 
 FACTS = ("--weights-gib", "60", "--layers", "32", "--hidden-size", "5120")
@@ -184,6 +195,7 @@ def test_a_model_of_an_unknown_type_by_its_facts() -> None:
         (("--weights-gib", "60"), ("--layers and --hidden-size",)),
         (FACTS, ("KV cache is not known",)),
         ((*FACTS, "--kv-bytes-per-token", "-1"), ("must be above 0",)),
+        (("--weights-gib", "inf", *FACTS[2:]), ("weights_gib is inf",)),
     ],
 )
 def test_facts_that_do_not_suffice(facts: tuple[str, ...], parts: tuple[str, ...]) -> None:

@@ -32,7 +32,10 @@ def same(again: Plan, first: Plan) -> None:
     assert again.explicit
     assert (again.layout, again.instances) == (first.layout, first.instances)
     assert (again.node_group, again.across_nodes) == (first.node_group, first.across_nodes)
-    assert (again.workload, again.memory) == (first.workload, first.memory)
+    assert again.workload == first.workload
+    for memory in ("weights", "reserve", "kv_bytes", "stage"):
+        assert getattr(again.memory, memory) == getattr(first.memory, memory)
+    assert not any("max_model_len" in line for line in again.warnings)
 
 
 @pytest.mark.parametrize(
@@ -77,13 +80,64 @@ def test_what_is_written(tmp_path: Path) -> None:
                 "args": {
                     "model": "openai/gpt-oss-120b",
                     "num_replicas": 4,
-                    "workload": {"osl": 64},
+                    "workload": {"osl": 64, "isl": 1024},
                     "layout": {"tp": 2},
                     "hardware": "1x8xH100",
                 },
             }
         ],
     }
+
+
+LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+def test_the_longest_request_that_fits_is_written(tmp_path: Path) -> None:
+    """Without it the engine does not start: the KV cache does not hold the full context."""
+    out, again_out = tmp_path / "serve.yaml", tmp_path / "again.yaml"
+    first = planned(LLAMA_8B, "--gpus", "4xL4", "--tp", "1", "--out", str(out))
+    warning = f"set max_model_len to at most {first.memory.kv_tokens:,}"
+    assert any(warning in line for line in first.warnings)
+    (one,) = read_config(out).apps
+    length = one.args.engine["max_model_len"]
+    assert first.memory.fits(length)
+    assert first.memory.kv_tokens - 16 <= length <= first.memory.kv_tokens
+    again = planned(str(out), "--out", str(again_out))
+    same(again, first)
+    assert read_config(again_out).apps[0].args == one.args
+
+
+@pytest.mark.parametrize(
+    ("gpus", "arguments", "engine"),
+    [
+        ("4xL4", ("--max-model-len", "4096"), {"max_model_len": 4096}),
+        ("8xH100", (), {}),  # holds the full context
+    ],
+)
+def test_no_other_length_is_written(
+    gpus: str, arguments: tuple[str, ...], engine: dict[str, int], tmp_path: Path
+) -> None:
+    out = tmp_path / "serve.yaml"
+    run(LLAMA_8B, "--gpus", gpus, *arguments, "--out", str(out))
+    assert read_config(out).apps[0].args.engine == engine
+
+
+def test_windows_make_the_longest_request_shorter_than_the_kv_tokens(tmp_path: Path) -> None:
+    out = tmp_path / "serve.yaml"
+    arguments = ("openai/gpt-oss-120b", "--gpus", "8xH100", "--tp", "1")
+    first = planned(*arguments, "--out", str(out))
+    length = read_config(out).apps[0].args.max_model_len
+    assert length is not None
+    assert length < first.memory.kv_tokens
+    assert first.memory.fits(length)
+    assert not first.memory.fits(length + 1)
+
+
+def test_the_default_workload_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "serve.yaml"
+    run("openai/gpt-oss-120b", "--gpus", "8xH100", "--out", str(out))
+    args = read_config(out).document["applications"][0]["args"]
+    assert args["workload"] == {"isl": 1024, "osl": 256}
 
 
 def test_a_config_keeps_what_is_not_decided(tmp_path: Path) -> None:

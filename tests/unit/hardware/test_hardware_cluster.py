@@ -116,3 +116,9 @@ def test_a_group_comes_back_whole_from_json(name: str) -> None:
     adapter = TypeAdapter(NodeGroup)
     group = NodeGroup("g", gpu_by_name(name), 2, 4)
     assert adapter.validate_json(adapter.dump_json(group)) == group
+
+
+@pytest.mark.parametrize("text", ["9999999x8xH100", "1x99999xH100"])
+def test_clusters_that_cannot_be_are_refused(text: str) -> None:
+    with pytest.raises(RefusedError, match=r"1,000,000 nodes or 1,024 GPUs a node"):
+        parse_cluster(text)

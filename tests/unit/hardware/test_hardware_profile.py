@@ -128,6 +128,17 @@ def test_other_text_is_refused(text: str) -> None:
         profile_from_json(text)
 
 
+def test_every_problem_is_a_line_with_its_place() -> None:
+    with pytest.raises(RefusedError) as caught:
+        profile_from_json(edited(gpu=None, collectives=[{"op": "all_reduce", "ranks": 2}]))
+    assert str(caught.value).splitlines() == [
+        "this is not a profile's JSON:",
+        "- gpu: Input should be a valid string",
+        "- collectives.0.message_bytes: Field required",
+        "- collectives.0.seconds: Field required",
+    ]
+
+
 @pytest.mark.parametrize(
     ("what", "change", "message"),
     [

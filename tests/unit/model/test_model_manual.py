@@ -67,6 +67,11 @@ def test_the_active_share_and_the_bytes_are_as_given(
         ({"kv_heads": None}, "KV cache is not known"),
         ({"head_dim": 0}, "head_dim is 0"),
         ({"kv_bytes_per_token_per_layer": -1}, "kv_bytes_per_token_per_layer is -1"),
+        ({"weights_gib": float("inf")}, "weights_gib is inf"),
+        ({"weights_gib": 1e308}, "parameters is inf"),
+        ({"bits": float("inf")}, "bits is inf"),
+        ({"kv_bytes_per_token_per_layer": float("inf")}, "kv_bytes_per_token_per_layer is inf"),
+        ({"kv_bytes_per_token_per_layer": 1e308}, "kv_values_per_token_per_layer is inf"),
         ({"weights_gib": 1}, "leave -?[0-9]+ parameters for each of 80 layers"),
     ],
 )

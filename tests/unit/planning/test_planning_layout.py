@@ -48,8 +48,11 @@ def test_the_ranks_of_an_expert_have_a_name(layout: Layout, name: str) -> None:
         ({"pp": -1}, "pp is -1"),
         ({"dp": 0}, "dp is 0"),
         ({"ep": 0}, "ep is 0"),
-        ({"tp": 2, "dp": 2, "ep": 3}, "EP 3 does not divide TP x DP = 2 x 2 = 4"),
-        ({"pp": 2, "ep": 2}, "EP 2 does not divide TP x DP = 1 x 1 = 1"),
+        (
+            {"tp": 2, "dp": 2, "ep": 3},
+            r"EP 3 does not divide TP x DP = 2 x 2 = 4\. Use EP 1 or EP 4\.$",
+        ),
+        ({"pp": 2, "ep": 2}, r"EP 2 does not divide TP x DP = 1 x 1 = 1\. Use EP 1\.$"),
     ],
 )
 def test_refused(sizes: dict[str, int], message: str) -> None:

@@ -18,10 +18,11 @@ from planning_cases import (
 from published_models import published
 
 from rayserve_par.errors import RefusedError
-from rayserve_par.hardware import Cluster, NodeGroup, gpu_by_name
+from rayserve_par.hardware import Cluster, NodeGroup, gpu_by_name, parse_cluster
 from rayserve_par.planning import Layout, LayoutRequest, Plan, Target, Workload, plan
 from rayserve_par.planning.choose import Choice, choose
 from rayserve_par.planning.performance import decode_seconds
+from rayserve_par.sizing.engine_options import EngineOptions
 
 
 def at_rate(name: str, cluster: str, rate: float, **limits: Any) -> Plan:
@@ -234,3 +235,57 @@ def test_qwen3_30b_latency_takes_one_gpu_and_a_busy_instance_two() -> None:
         for request in (LayoutRequest(), LayoutRequest(tp=2, ep=2))
     )
     assert shared.point.streams > alone.point.streams
+
+
+def test_latency_cannot_carry_a_rate() -> None:
+    served = Workload(requests_per_second=10)
+    with pytest.raises(RefusedError, match=r"one stream.*10 requests/s.*--target rate"):
+        planned(LLAMA_8B, "8xH100", target=Target.LATENCY, workload=served)
+
+
+def test_a_latency_that_breaks_a_limit_says_so() -> None:
+    served = Workload(tpot_seconds=0.001)
+    found = planned(LLAMA_8B, "8xH100", target=Target.LATENCY, workload=served)
+    assert any("no layout meets" in reason for reason in found.reasons)
+
+
+def test_too_few_instances_for_the_rate_are_warned_of() -> None:
+    served = Workload(requests_per_second=1000)
+    found = planned(LLAMA_8B, "8xH100", workload=served, instances=1)
+    assert any("do not carry the 1000 asked for" in warning for warning in found.warnings)
+
+
+def test_how_a_rate_becomes_instances_is_shown() -> None:
+    found = at_rate(LLAMA_8B, "8xH100", 30)
+    each = found.point.requests_per_second
+    arithmetic = f"30 requests/s / {each:.3g} of a full instance need {found.instances} instances"
+    assert any(arithmetic in reason for reason in found.reasons)
+
+
+def test_idle_gpus_are_paid_for() -> None:
+    request = LayoutRequest(tp=4)
+    whole = planned(LLAMA_70B, "1x8xH100", request=request)
+    alone = planned(LLAMA_70B, "1x6xH100", request=request)
+    assert whole.dollars_per_hour == pytest.approx(80.0)
+    assert alone.dollars_per_hour == pytest.approx(60.0)  # two of the six GPUs are idle
+
+
+def test_no_more_streams_than_the_engine_runs() -> None:
+    served = Workload(isl=64, osl=64, ttft_seconds=60, tpot_seconds=0.5)
+    options = EngineOptions(max_num_seqs=8)
+    found = plan(MODELS[LLAMA_8B], parse_cluster("8xH100"), workload=served, options=options)
+    assert found.point.streams <= 8
+    unbounded = planned(LLAMA_8B, "8xH100", workload=served)
+    assert unbounded.point.streams <= 1024 < unbounded.memory.requests_at(served.tokens)
+
+
+def test_the_engines_cache_format_counts() -> None:
+    half = plan(MODELS[LLAMA_8B], parse_cluster("8xH100"), options=EngineOptions(kv_cache_bits=8))
+    whole = planned(LLAMA_8B, "8xH100")
+    assert half.memory.kv_tokens == pytest.approx(2 * whole.memory.kv_tokens, rel=0.01)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1.0])
+def test_a_rate_is_finite(value: float) -> None:
+    with pytest.raises(RefusedError, match="rate"):
+        Workload(requests_per_second=value)

@@ -81,6 +81,12 @@ def test_a_whole_config_is_read() -> None:
         ({"layout": "widest"}, ("layout", "auto")),
         ({"target": "price"}, ("target", "'balanced', 'latency', 'throughput', 'cost' or 'rate'")),
         ({"kv_allowance": 0}, ("kv_allowance", "greater than 0")),
+        ({"kv_allowance": float("inf")}, ("kv_allowance", "finite number")),
+        ({"workload": {"rate": float("inf")}}, ("workload.rate", "finite number")),
+        (
+            {"autoscaling": {"max_replicas": 2, "upscale_delay_s": float("inf")}},
+            ("upscale_delay_s", "finite number"),
+        ),
         ({"num_replicas": 0}, ("num_replicas",)),
         ({"model": ""}, ("model", "at least 1 character")),
         (

@@ -91,6 +91,20 @@ def test_a_broken_config_is_refused(tmp_path: Path) -> None:
         locate_model(str(tmp_path))
 
 
+@pytest.mark.parametrize("text", ["[]", "null", '"x"', "7"])
+def test_a_config_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(RefusedError, match=r"config\.json of .* is not an object"):
+        locate_model(str(tmp_path))
+
+
+def test_a_quantisation_file_that_is_no_object_is_refused(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "my-model")
+    (folder / "hf_quant_config.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(RefusedError, match=r"hf_quant_config\.json of .* is not an object"):
+        locate_model(str(folder))
+
+
 def test_too_little_disk_is_refused_before_anything_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

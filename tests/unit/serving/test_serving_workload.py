@@ -72,3 +72,14 @@ def test_a_rate_takes_as_many_as_carry_it() -> None:
 
     each = planned(1).point.requests_per_second
     assert planned(3.5 * each).instances == 4
+
+
+def test_engine_arguments_count_in_the_plan() -> None:
+    model = locate_model("meta-llama/Llama-3.1-8B-Instruct", prepare=False)
+    cluster = parse_cluster("8xH100")
+    plain = parse_args({"model": model.spec.name}, "x")
+    engine = {"kv_cache_dtype": "fp8", "max_num_seqs": 8}
+    asked = parse_args({"model": model.spec.name, "engine": engine}, "x")
+    usual, told = plan_for(plain, model, cluster), plan_for(asked, model, cluster)
+    assert told.memory.kv_tokens > 1.9 * usual.memory.kv_tokens
+    assert told.point.streams <= 8 < usual.point.streams

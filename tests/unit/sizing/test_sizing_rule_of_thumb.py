@@ -84,8 +84,8 @@ def test_a_model_brings_its_nominal_bits() -> None:
     assert size_by_rule(model, gpu_by_name("B200"), 8, kv_allowance=1.0).gpus == 4
 
 
-@pytest.mark.parametrize("allowance", [0.99, 0, -1, float("nan")])
-def test_an_allowance_below_the_weights_is_refused(allowance: float) -> None:
+@pytest.mark.parametrize("allowance", [0.99, 0, -1, float("nan"), float("inf"), 1e308])
+def test_an_allowance_below_the_weights_or_without_end_is_refused(allowance: float) -> None:
     name = "meta-llama/Llama-3.1-8B-Instruct"
     model = model_spec_from_config(known_config(name) or {}, name)
     with pytest.raises(RefusedError, match="KV allowance"):

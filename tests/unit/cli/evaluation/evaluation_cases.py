@@ -14,7 +14,6 @@ SERVED = {
     "model": "meta-llama/Llama-3.1-8B-Instruct",
     "gpu": "h100_sxm",
     "engine": "vllm",
-    "engine_version": "0.11.0",
     "precision": "bf16",
     "isl": 1024,
     "osl": 512,
@@ -84,7 +83,7 @@ def known(name: str, **changes: Any) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def write_configs(folder: Path, configs: Mapping[str, Mapping[str, Any]]) -> Path:
+def write_configs(folder: Path, configs: Mapping[str, Any]) -> Path:
     """A folder of configs by folder name."""
     for name, config in configs.items():
         path = folder / name / "config.json"

@@ -9,14 +9,19 @@ import pytest
 from evaluation_cases import ENGINE, LAYOUT, MEMORY, SERVED, SHARED, write_configs, write_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from typer.testing import CliRunner
 
 from rayserve_par.cli.evaluation.config_folder import ConfigFolder
 from rayserve_par.cli.evaluation.evaluate import evaluate, judge
 from rayserve_par.cli.evaluation.evidence import Kind, Row
 from rayserve_par.cli.evaluation.forecast import Forecaster
+from rayserve_par.cli.evaluation.inputs import ServedInput
+from rayserve_par.cli.evaluation.report import render_summary
 from rayserve_par.cli.main import app
 from rayserve_par.errors import RefusedError
+from rayserve_par.hardware import gpu_by_name
+from rayserve_par.planning.performance import predictor
 
 ROWS: dict[Kind, dict[str, Any]] = {
     Kind.LATENCY: SERVED,
@@ -131,6 +136,83 @@ def test_any_file_alone(tmp_path: Path, name: str) -> None:
     folders = (evidence, write_configs(tmp_path / "configs", {}))
     assert "skipped" not in run(folders)
     assert len(json.loads(run(folders, "--json"))) in (1, 2)
+
+
+def test_odd_words_and_numbers_do_not_lose_the_run(tmp_path: Path) -> None:
+    markup = "vllm [/x] \ud800"
+    rows = [
+        {**SERVED, "engine": markup, "note": "\ud800", "gpus": gpus, "tp": gpus}
+        | {"ttft_ms": 20.0 * gpus, "tpot_ms": 5.0}
+        for gpus in (1, 2)
+    ]
+    evidence = write_rows(
+        tmp_path / "evidence",
+        measured_latency=[*rows, {**SERVED, "ttft_ms": 10**400}],
+        h200_engine=[{**ENGINE, "name": "[/x]"}],
+        measured_memory=[{**MEMORY, "name": 5, "kv_gib": 10**400}],
+    )
+    folders = (evidence, write_configs(tmp_path / "configs", {}))
+    out = tmp_path / "out.jsonl"
+    text = run(folders, "--rows", str(out))
+    assert "vllm [/x] ?" in text
+    assert "skipped" not in text
+    written = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row.get("note") for row in written[:2]] == ["\ud800"] * 2
+    assert written[2]["predicted_ttft_ms"] > 0
+    found = json.loads(run(folders, "--json"))
+    assert (found["latency"]["tpot"]["n"], found["latency"]["ttft"]["n"]) == (3, 2)
+    assert found["memory"]["engines"][0]["name"] == "5"
+    assert found["memory"]["kv_gib"]["n"] == 0
+
+
+def test_markup_in_a_group_of_the_choice() -> None:
+    worst = {"group": ["m [/x]"], "tpot_limit_ms": 10.0, "ours": "TP1", "best": "TP2"}
+    choice = {"cases": 1, "groups": 1, "mean_regret": 0.5, "top_1": 0.0}
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(render_summary({"choice": {**choice, "worst": [{**worst, "regret": 0.5}]}}))
+    assert "m [/x]" in capture.get()
+
+
+EP16 = {"model": "deepseek-ai/DeepSeek-V3.1", "precision": "fp8", "gpus": 16, "moe_ep": 16}
+
+
+@pytest.mark.parametrize(
+    ("changes", "nodes"),
+    [
+        ({**EP16, "gpu": "h100_sxm", "tp": 2, "attention_dp": 8}, 2),
+        ({**EP16, "gpu": "h100_sxm", "tp": 2, "pp": 2, "attention_dp": 4, "moe_ep": 8}, 1),
+        ({**EP16, "gpu": "h100_sxm", "tp": 8, "attention_dp": 1, "moe_ep": 8, "gpus": 8}, 1),
+        ({**EP16, "gpu": "h100_sxm", "tp": 16, "attention_dp": 1}, 2),
+        # One NVLink domain joins four nodes of 4.
+        ({**EP16, "gpu": "gb200", "tp": 2, "attention_dp": 8}, 1),
+    ],
+)
+def test_ranks_on_several_nodes_talk_over_nics(
+    forecaster: Forecaster, changes: dict[str, Any], nodes: int
+) -> None:
+    given = ServedInput.of({**SERVED, **changes})
+    model, gpu = forecaster.configs.spec(given.model, "fp8"), gpu_by_name(given.gpu)
+    expected = predictor(
+        model,
+        gpu,
+        given.layout,
+        stages_share_a_node=given.gpu == "gb200" or given.layout.gpus <= 8,
+        nodes_per_stage=nodes,
+    ).at(isl=given.isl, osl=given.osl, streams=given.concurrency)
+    assert forecaster.served(given)["predicted_tpot_ms"] == pytest.approx(
+        1e3 * expected.tpot_seconds
+    )
+
+
+def test_a_second_node_costs_time(forecaster: Forecaster) -> None:
+    wide = {**SERVED, **EP16, "tp": 2, "attention_dp": 8, "isl": 4096}
+    over_nics = forecaster.served(ServedInput.of({**wide, "gpu": "h100_sxm"}))
+    gpu = gpu_by_name("h100_sxm")
+    given = ServedInput.of({**wide, "gpu": "h100_sxm"})
+    model = forecaster.configs.spec(given.model, "fp8")
+    inside = predictor(model, gpu, given.layout).at(isl=4096, osl=512, streams=8)
+    assert over_nics["predicted_ttft_ms"] > 1e3 * inside.ttft_seconds
 
 
 def test_folders_that_are_not_there(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from evaluation_cases import SHARED, known, write_configs
@@ -34,6 +35,11 @@ MODELOPT_FP8 = {"quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_he
         ("nvidia--Nemotron-H-56B-Base-8K", "nemotron-h-56b"),
         ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixtral-8x7b"),
         ("org/model-2025-07-28", "model"),
+        ("RedHatAI/Llama-3.1-8B-Instruct-quantized.w8a8", "llama-3.1-8b"),
+        ("RedHatAI/Qwen3-32B-W4A16-G128", "qwen3-32b"),
+        ("amd/Llama-3.1-70B-Instruct-FP8-KV", "llama-3.1-70b"),
+        ("unsloth/Qwen3-32B-unsloth-bnb-4bit", "qwen3-32b"),
+        ("acme/Qwen3-32B-bnb-8bit", "qwen3-32b"),
         # What tells models apart stays.
         ("openai/gpt-oss-20b", "gpt-oss-20b"),
         ("deepseek-ai/DeepSeek-R1-0528", "deepseek-r1"),
@@ -58,6 +64,10 @@ def test_base_name(name: str, base: str) -> None:
         ("org/m-NVFP4", "", "nvfp4"),
         ("org/m-FP8-dynamic", "", "fp8"),
         ("m (FP8)", "", "fp8"),
+        ("org/m-quantized.w8a8", "", "fp8"),
+        ("org/m-quantized.w4a16", "", "int4"),
+        ("org/m-bnb-4bit", "", "int4"),
+        ("org/m-FP8-KV", "", "fp8"),
         ("org/m-NVFP4", "fp8", "fp8"),
     ],
 )
@@ -142,6 +152,26 @@ def test_refusals(configs: ConfigFolder, name: str, message: str) -> None:
     for _ in range(2):
         with pytest.raises(RefusedError, match=message):
             configs.spec(name)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        [],
+        {"model_type": ["llama"]},
+        {**known(LLAMA), "model_type": {"a": 1}},
+        {**known(LLAMA), "text_config": [1]},
+        {**known(LLAMA), "hidden_size": "wide"},
+        {**known(LLAMA), "quantization_config": [1]},
+        {**known(LLAMA), "num_attention_heads": 0},
+    ],
+)
+def test_an_odd_sibling_costs_only_itself(tmp_path: Path, odd: Any) -> None:
+    write_configs(tmp_path, {"acme--Chat-9B": odd})
+    with pytest.raises(RefusedError):
+        ConfigFolder(tmp_path).spec("acme/Chat-9B")
+    write_configs(tmp_path, {"other--Chat-9B": known(LLAMA)})
+    assert ConfigFolder(tmp_path).spec("acme/Chat-9B").name == "other/Chat-9B"
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:

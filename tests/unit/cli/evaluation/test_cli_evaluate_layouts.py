@@ -50,6 +50,26 @@ def test_a_row_without_gpus_cannot_be_judged() -> None:
 
 
 @pytest.mark.parametrize(
+    "changes",
+    [
+        {"dp": "8", "dp_kind": "replicas"},
+        {"dp": [8], "tp": [8], "dp_kind": "attention_dp_inside_tp"},
+        {"tp": 8.5},
+        {"pp": {"a": 1}},
+        {"gpus_used": "8"},
+    ],
+)
+def test_a_recommendation_that_makes_no_sense_is_not_judged_but_chosen_for(
+    forecaster: Forecaster, changes: dict[str, Any]
+) -> None:
+    assert Published.of({**LAYOUT, **changes}) is None
+    found = judged(forecaster, **changes)
+    assert found.skipped is None
+    assert found.agrees is None
+    assert found.predicted == judged(forecaster).predicted
+
+
+@pytest.mark.parametrize(
     ("chosen", "fits", "agrees"),
     [(8, True, True), (8, False, True), (4, True, True), (4, False, False), (16, True, False)],
 )

@@ -96,7 +96,7 @@ def test_perfect_predictions_have_no_regret(points: list[Point]) -> None:
 def test_errors() -> None:
     assert relative_error(11, 10) == pytest.approx(0.1)
     assert relative_error(9, 10) == pytest.approx(0.1)
-    for unmeasured in (None, 0, -1, "fast", True, float("nan")):
+    for unmeasured in (None, 0, -1, "fast", True, float("nan"), float("inf"), 10**400):
         assert relative_error(1, unmeasured) is None
     assert quantile([3, 1, 2], 0.5) == 2
     assert quantile([0, 10], 0.9) == pytest.approx(9)

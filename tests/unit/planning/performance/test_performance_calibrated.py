@@ -98,3 +98,24 @@ def test_a_profile_of_another_gpu_is_refused() -> None:
     profile = Profile("H100", "vllm 0.25.0", "2026-11-23")
     with pytest.raises(RefusedError, match=r"H100.*H200.*calibrate"):
         calibrated(shipped_constants(), profile, H200, {})
+
+
+def test_the_engine_is_known_in_any_case() -> None:
+    run, models = engine_run(1.5), {MODEL: known_model(MODEL)}
+    lower, mixed = (
+        calibrated(
+            shipped_constants(),
+            Profile("H200", engine, "2026-11-23", engine_runs=(run,)),
+            H200,
+            models,
+        )
+        for engine in ("vllm 0.25", "vLLM 0.25")
+    )
+    assert mixed == lower
+
+
+@pytest.mark.parametrize("engine", ["", " "])
+def test_a_profile_without_an_engine_is_refused(engine: str) -> None:
+    profile = Profile("H200", engine, "2026-11-23", engine_runs=(engine_run(),))
+    with pytest.raises(RefusedError, match="names no engine"):
+        calibrated(shipped_constants(), profile, H200, {MODEL: known_model(MODEL)})
