@@ -16,7 +16,6 @@ from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.catalogue import Catalogue, shipped_catalogue
 from rayserve_par.hardware.gpu import Gpu
 
-
 _MOST_NODES, _MOST_GPUS_PER_NODE = 1_000_000, 1024
 
 

@@ -96,7 +96,7 @@ def test_the_longest_request_that_fits_is_written(tmp_path: Path) -> None:
     """Without it the engine does not start: the KV cache does not hold the full context."""
     out, again_out = tmp_path / "serve.yaml", tmp_path / "again.yaml"
     first = planned(LLAMA_8B, "--gpus", "4xL4", "--tp", "1", "--out", str(out))
-    warning = f"set max_model_len to at most {first.memory.kv_tokens:,}"
+    warning = f"set max_model_len to at most {first.memory.longest_request:,}"
     assert any(warning in line for line in first.warnings)
     (one,) = read_config(out).apps
     length = one.args.engine["max_model_len"]
