@@ -32,8 +32,8 @@ from math import ceil
 from rayserve_par.hardware.cluster import NodeGroup
 from rayserve_par.model.ffn import MoeMlp
 from rayserve_par.model.mixers.compressed_attention import CompressedAttention
+from rayserve_par.model.mixers.gated_delta_net import GatedDeltaNet
 from rayserve_par.model.mixers.mamba2 import Mamba2
-from rayserve_par.model.mixers.recurrent import GatedDeltaNet
 from rayserve_par.model.spec import ModelSpec
 from rayserve_par.planning.layout import Layout
 from rayserve_par.planning.spread import tp_not_whole_nodes, tp_too_wide

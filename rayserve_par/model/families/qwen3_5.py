@@ -15,8 +15,8 @@ from rayserve_par.model.families.experts import DenseTraits, MoeTraits
 from rayserve_par.model.families.family import Config
 from rayserve_par.model.families.fields import integer, layer_kinds, num_layers
 from rayserve_par.model.families.stack import Stack
+from rayserve_par.model.mixers.gated_delta_net import GatedDeltaNet
 from rayserve_par.model.mixers.mixer import Mixer
-from rayserve_par.model.mixers.recurrent import GatedDeltaNet
 
 _ATTENTION = GqaTraits(bias_field="qkv_bias", output_bias=False, qk_norm=True)
 _STATE_BITS = {"float32": 32.0, "bfloat16": 16.0, "float16": 16.0}

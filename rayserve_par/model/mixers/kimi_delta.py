@@ -19,12 +19,13 @@ from dataclasses import dataclass
 
 from rayserve_par.model.component import Component
 from rayserve_par.model.matrix import Matrix, Split, vector
+from rayserve_par.model.mixers.stateful import StatefulMixer
 
 _PART = Component.RECURRENT
 
 
 @dataclass(frozen=True, slots=True)
-class KimiDelta:
+class KimiDelta(StatefulMixer):
     """One Kimi delta attention. vLLM keeps the recurrent state in float32 unless told otherwise."""
 
     num_heads: int
@@ -39,16 +40,6 @@ class KimiDelta:
     def kind(self) -> str:
         """Kimi delta attention."""
         return "kimi_delta"
-
-    @property
-    def num_kv_heads(self) -> int:
-        """No KV cache."""
-        return 0
-
-    @property
-    def window_tokens(self) -> int | None:
-        """No window."""
-        return None
 
     @property
     def width(self) -> int:
@@ -76,30 +67,10 @@ class KimiDelta:
         ]
         return tuple(found)
 
-    def kv_values_per_token_per_rank(self, tp: int) -> float:  # noqa: ARG002
-        """No KV cache."""
-        return 0.0
-
-    def index_bytes_per_token_per_rank(self, tp: int) -> float:  # noqa: ARG002
-        """No index."""
-        return 0.0
-
     def state_bytes_per_request_per_rank(self, tp: int) -> float:
         """Convolution and recurrent state."""
         conv = 3 * self.width / tp * (self.conv_kernel - 1) * self.conv_state_bits / 8
         return conv + self.width / tp * self.head_dim * self.state_bits / 8
-
-    def attended_tokens(self, context_tokens: float) -> float:  # noqa: ARG002
-        """None: the state stands for the context."""
-        return 0.0
-
-    def flops_per_pair_per_rank(self, tp: int, *, decode: bool) -> float:  # noqa: ARG002
-        """No pairs."""
-        return 0.0
-
-    def index_flops_per_pair_per_rank(self, tp: int) -> float:  # noqa: ARG002
-        """No index."""
-        return 0.0
 
     def flops_per_token_per_rank(self, tp: int) -> float:
         """The state's update and its reads."""

@@ -20,12 +20,13 @@ from math import ceil
 
 from rayserve_par.model.component import Component
 from rayserve_par.model.matrix import Matrix, Split, vector
+from rayserve_par.model.mixers.stateful import StatefulMixer
 
 _PART = Component.RECURRENT
 
 
 @dataclass(frozen=True, slots=True)
-class Mamba2:
+class Mamba2(StatefulMixer):
     """One Mamba-2 mixer.
 
     `conv_state_bits` follows the model's dtype in vLLM, `state_bits` the config's
@@ -46,16 +47,6 @@ class Mamba2:
     def kind(self) -> str:
         """Mamba-2."""
         return "mamba2"
-
-    @property
-    def num_kv_heads(self) -> int:
-        """No KV cache."""
-        return 0
-
-    @property
-    def window_tokens(self) -> int | None:
-        """No window."""
-        return None
 
     @property
     def inner_size(self) -> int:
@@ -88,32 +79,12 @@ class Mamba2:
             vector(f"{name}.norm", Component.NORMS, inner, columns),
         )
 
-    def kv_values_per_token_per_rank(self, tp: int) -> float:  # noqa: ARG002
-        """No KV cache."""
-        return 0.0
-
-    def index_bytes_per_token_per_rank(self, tp: int) -> float:  # noqa: ARG002
-        """No index."""
-        return 0.0
-
     def state_bytes_per_request_per_rank(self, tp: int) -> float:
         """Convolution and recurrent state."""
         groups_per_rank = ceil(self.num_groups / tp)
         channels = self.inner_size / tp + 2 * groups_per_rank * self.state_size
         conv = channels * (self.conv_kernel - 1) * self.conv_state_bits / 8
         return conv + self.inner_size / tp * self.state_size * self.state_bits / 8
-
-    def attended_tokens(self, context_tokens: float) -> float:  # noqa: ARG002
-        """None: the state stands for the context."""
-        return 0.0
-
-    def flops_per_pair_per_rank(self, tp: int, *, decode: bool) -> float:  # noqa: ARG002
-        """No pairs."""
-        return 0.0
-
-    def index_flops_per_pair_per_rank(self, tp: int) -> float:  # noqa: ARG002
-        """No index."""
-        return 0.0
 
     def flops_per_token_per_rank(self, tp: int) -> float:
         """The state's update and its read."""

@@ -16,8 +16,8 @@ from rayserve_par.model import known_config, known_names, model_spec_from_config
 from rayserve_par.model.families import READERS, known_model_types
 from rayserve_par.model.families.experts import sparse_layers
 from rayserve_par.model.mixers.attention import GqaAttention, MlaAttention
+from rayserve_par.model.mixers.gated_delta_net import GatedDeltaNet
 from rayserve_par.model.mixers.mixer import kv_bytes_per_token_per_rank
-from rayserve_par.model.mixers.recurrent import GatedDeltaNet
 
 TOTALS: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("transformers_totals.json").read_text(encoding="utf-8")

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from rayserve_par.model.component import Component
 from rayserve_par.model.matrix import Split
 from rayserve_par.model.mixers.attention import GqaAttention, MlaAttention, SparseIndex
+from rayserve_par.model.mixers.gated_delta_net import GatedDeltaNet
 from rayserve_par.model.mixers.mixer import Mixer, kv_bytes_per_token_per_rank
-from rayserve_par.model.mixers.recurrent import GatedDeltaNet
 
 LLAMA = GqaAttention(32, 8, 128)
 DEEPSEEK = MlaAttention(128, 1536, 512, 128, 64, 128)

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 
 from rayserve_par.model.component import Component
 from rayserve_par.model.matrix import Matrix, Split, vector
+from rayserve_par.model.mixers.stateful import StatefulMixer
 
 _PART = Component.RECURRENT
 
 
 @dataclass(frozen=True, slots=True)
-class GatedDeltaNet:
+class GatedDeltaNet(StatefulMixer):
     """One gated delta net.
 
     `conv_state_bits` follows the KV cache's dtype in vLLM, `state_bits` the config's
@@ -47,16 +48,6 @@ class GatedDeltaNet:
     def num_heads(self) -> int:
         """Value heads: what TP divides."""
         return self.num_value_heads
-
-    @property
-    def num_kv_heads(self) -> int:
-        """No KV cache."""
-        return 0
-
-    @property
-    def window_tokens(self) -> int | None:
-        """No window."""
-        return None
 
     @property
     def key_features(self) -> int:
@@ -96,31 +87,11 @@ class GatedDeltaNet:
         ]
         return tuple(found)
 
-    def kv_values_per_token_per_rank(self, _tp: int, /) -> float:
-        """No KV cache."""
-        return 0.0
-
-    def index_bytes_per_token_per_rank(self, _tp: int, /) -> float:
-        """No index."""
-        return 0.0
-
     def state_bytes_per_request_per_rank(self, tp: int) -> float:
         """Convolution and recurrent state."""
         conv = self.conv_channels / tp * (self.conv_kernel - 1) * self.conv_state_bits / 8
         state = self.num_value_heads / tp * self.value_head_dim * self.key_head_dim
         return conv + state * self.state_bits / 8
-
-    def attended_tokens(self, _context_tokens: float, /) -> float:
-        """None: the state stands for the context."""
-        return 0.0
-
-    def flops_per_pair_per_rank(self, _tp: int, /, *, decode: bool) -> float:  # noqa: ARG002
-        """No pairs."""
-        return 0.0
-
-    def index_flops_per_pair_per_rank(self, _tp: int, /) -> float:
-        """No index."""
-        return 0.0
 
     def flops_per_token_per_rank(self, tp: int) -> float:
         """The state's update and its reads."""
