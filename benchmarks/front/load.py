@@ -1,6 +1,6 @@
 """The client of a benchmark, in a process of its own: N streams of chat completions at once.
 
-Run: python -m benchmarks.load URL MODEL --streams 8 --requests 24 --seed 1
+Run: python -m benchmarks.front.load URL MODEL --streams 8 --requests 24 --seed 1
 It prints one JSON list, one object for each request. Each stream sends its next request when its
 last one ends. Prompts are random words by seed, so no two share a prefix that a cache could keep
 beyond the chat template, and the same seed gives both servers the same prompts. Each answer has
@@ -20,7 +20,7 @@ from dataclasses import asdict
 
 import aiohttp
 
-from benchmarks.summary import Request
+from benchmarks.front.summary import Request
 
 # Common words are one token each in SmolLM2; the chat template adds about 30.
 _WORDS = """

@@ -32,6 +32,17 @@ class BareServer:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Process id of the running server.
+
+        Raises:
+            RuntimeError: it does not run.
+        """
+        if self._process is None:
+            raise RuntimeError("The bare vLLM server does not run.")
+        return self._process.pid
+
     def __enter__(self) -> Self:
         started = time.monotonic()
         with self._log.open("wb") as log:

@@ -46,6 +46,7 @@ class Cell:
     ttft_p99_seconds: float
     tpot_seconds: float
     requests_per_second: float
+    cpu_seconds_per_request: float
 
 
 METRICS = tuple(Cell.__dataclass_fields__)
@@ -63,8 +64,8 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[math.ceil(share * len(ordered)) - 1]
 
 
-def summarize(requests: Sequence[Request]) -> Cell:
-    """One cell from its requests."""
+def summarize(requests: Sequence[Request], cpu_seconds: float) -> Cell:
+    """One cell from its requests and the CPU seconds that the server used meanwhile."""
     ttfts = [request.ttft_seconds for request in requests]
     seconds = max(r.end for r in requests) - min(r.start for r in requests)
     return Cell(
@@ -72,6 +73,7 @@ def summarize(requests: Sequence[Request]) -> Cell:
         ttft_p99_seconds=percentile(ttfts, 0.99),
         tpot_seconds=median(request.tpot_seconds for request in requests),
         requests_per_second=len(requests) / seconds,
+        cpu_seconds_per_request=cpu_seconds / len(requests),
     )
 
 
@@ -104,29 +106,30 @@ class Target:
         return f"{self.name}: {self.value:.2f} (target {sign} {self.bound:.2f})"
 
 
+# Of the issue that the front answers: no worse than this against the bare engine.
+TTFT_P50_AT_MOST = 1.10
+TTFT_P99_AT_MOST = 1.30
+REQUESTS_AT_LEAST = 0.95
+START_AT_MOST_SECONDS = 10.0
+
+
 def targets(
     cells: Mapping[tuple[str, int], Cell], start_seconds: Mapping[str, float]
 ) -> tuple[Target, ...]:
     """The targets of this benchmark; `cells` by (server, streams), starts by server."""
-    few = min(streams for _, streams in cells)
-    many = max(streams for _, streams in cells)
-    return (
-        Target(
-            f"TTFT p50 at {few} stream, ours / bare",
-            ratio(cells[OURS, few], cells[BARE, few], "ttft_p50_seconds"),
-            1.5,
-            at_most=True,
-        ),
-        Target(
-            f"requests per second at {many} streams, ours / bare",
-            ratio(cells[OURS, many], cells[BARE, many], "requests_per_second"),
-            0.6,
-            at_most=False,
-        ),
-        Target(
-            "replica start - bare start, seconds",
-            start_seconds[OURS] - start_seconds[BARE],
-            10.0,
-            at_most=True,
-        ),
+    judged = []
+    for streams in sorted({streams for _, streams in cells}):
+        bare, ours = cells[BARE, streams], cells[OURS, streams]
+        for name, metric, bound, at_most in (
+            ("TTFT p50", "ttft_p50_seconds", TTFT_P50_AT_MOST, True),
+            ("TTFT p99", "ttft_p99_seconds", TTFT_P99_AT_MOST, True),
+            ("requests per second", "requests_per_second", REQUESTS_AT_LEAST, False),
+        ):
+            value = ratio(ours, bare, metric)
+            label = f"{name} at {streams} streams, ours / bare"
+            judged.append(Target(label, value, bound, at_most=at_most))
+    start = start_seconds[OURS] - start_seconds[BARE]
+    judged.append(
+        Target("replica start - bare start, seconds", start, START_AT_MOST_SECONDS, at_most=True)
     )
+    return tuple(judged)

@@ -1,0 +1,205 @@
+"""A bare vLLM server against ours: same model, same engine arguments, same run.
+
+Run: python -m benchmarks.front [--model tiny-llama] [--rounds 3] [--streams 1 8] [--json FILE]
+
+Both servers are up during the whole run and only one is under load: bare, ours, bare, ours, ...
+for each number of streams, in rounds; the table has the medians over the rounds. Warm-up requests
+do not count. The load comes from a process of its own. CPU seconds are those of all processes of a
+server (for ours with Ray's daemons and HAProxy) during a cell. Exits with 1 if a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.front.servers import Server, Workload, bare_server, our_server
+from benchmarks.front.summary import (
+    BARE,
+    METRICS,
+    OURS,
+    Cell,
+    Request,
+    Target,
+    over_rounds,
+    ratio,
+    summarize,
+    targets,
+)
+from rayserve_par.cli.stages import stage
+from rayserve_par.serving.model_store.locate import locate_model
+
+_WARM_UP_REQUESTS = 128
+_WARM_UP_STREAMS = 32
+_SESSION_VARIABLE = "RAYSERVE_PAR_SESSION"
+
+# Enough requests for a percentile, few enough for the whole run. The tiny model takes next to no
+# time itself, so that its figures are those of the servers.
+WORKLOADS = {
+    load.model: load
+    for load in (
+        Workload("smollm2-135m-instruct", {1: 6, 8: 16, 32: 32, 128: 128}),
+        Workload("tiny-llama", {1: 100, 8: 200, 32: 400, 128: 512}),
+    )
+}
+
+
+def measure(server: Server, model: str, *, streams: int, requests: int, seed: int) -> Cell:
+    """Load one server from a process of its own.
+
+    Raises:
+        RuntimeError: a request failed.
+    """
+    command = [sys.executable, "-m", "benchmarks.front.load", server.url, model]
+    command += ["--streams", str(streams), "--requests", str(requests), "--seed", str(seed)]
+    # Without the cluster's mark, which would count the client among the server's processes.
+    environment = {k: v for k, v in os.environ.items() if k != _SESSION_VARIABLE}
+    before = server.cpu_seconds()
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    cpu_seconds = server.cpu_seconds() - before
+    if done.returncode != 0:
+        raise RuntimeError(f"The load on {server.url} failed:\n{done.stderr[-2000:]}")
+    return summarize([Request(**request) for request in json.loads(done.stdout)], cpu_seconds)
+
+
+def measure_all(
+    console: Console, load: Workload, servers: Mapping[str, Server], rounds: int
+) -> dict[tuple[str, int], list[Cell]]:
+    """Warm both up, then measure them in turn; cells by server and streams, one for each round."""
+    for name, server in servers.items():
+        with stage(console, f"Warming up: {name}"):
+            measure(
+                server,
+                load.model,
+                streams=_WARM_UP_STREAMS,
+                requests=min(_WARM_UP_REQUESTS, max(load.requests.values())),
+                seed=0,
+            )
+    cells: dict[tuple[str, int], list[Cell]] = {
+        (name, streams): [] for streams in load.requests for name in servers
+    }
+    for turn in range(rounds):
+        for place, (streams, requests) in enumerate(load.requests.items()):
+            seed = 1 + turn * len(load.requests) + place
+            for name, server in servers.items():
+                title = f"Round {turn + 1} of {rounds}, {streams} streams: {name}"
+                with stage(console, title):
+                    cell = measure(
+                        server, load.model, streams=streams, requests=requests, seed=seed
+                    )
+                cells[name, streams].append(cell)
+    return cells
+
+
+def table(load: Workload, medians: Mapping[tuple[str, int], Cell]) -> Table:
+    """Bare, ours and their ratio for each metric and number of streams."""
+    made = Table("streams", "metric", "bare", "ours", "ours / bare", title=f"{load.model}, medians")
+    for streams in load.requests:
+        bare, ours = medians[BARE, streams], medians[OURS, streams]
+        for metric in METRICS:
+            made.add_row(
+                str(streams),
+                metric,
+                f"{getattr(bare, metric):.4f}",
+                f"{getattr(ours, metric):.4f}",
+                f"{ratio(ours, bare, metric):.2f}",
+            )
+        made.add_section()
+    return made
+
+
+def report(
+    load: Workload,
+    rounds: Mapping[tuple[str, int], list[Cell]],
+    servers: Mapping[str, Server],
+    judged: tuple[Target, ...],
+    idle_cpu_percent: float,
+) -> dict[str, Any]:
+    """Everything measured, for a file."""
+    return {
+        "model": load.model,
+        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
+        "idle_cpu_percent": idle_cpu_percent,
+        "start_seconds": {name: server.start_seconds for name, server in servers.items()},
+        "cells": [
+            {"server": name, "streams": streams, "rounds": [asdict(cell) for cell in cells]}
+            for (name, streams), cells in rounds.items()
+        ],
+        "targets": [{**asdict(target), "met": target.met} for target in judged],
+    }
+
+
+def run(console: Console, load: Workload, rounds: int, json_file: Path | None) -> bool:
+    """Measure and print; returns whether every target is met."""
+    with stage(console, f"Preparing {load.model}"):
+        locate_model(load.model)
+        # The first start would otherwise pay for reading vLLM and torch from the disk.
+        subprocess.run([sys.executable, "-c", "import vllm"], check=True, capture_output=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-front-") as folder,
+        bare_server(console, load, Path(folder, "bare.log")) as bare,
+        our_server(console, load) as ours,
+    ):
+        servers = {BARE: bare, OURS: ours}
+        idle_cpu_percent = psutil.cpu_percent(interval=5.0)
+        cells = measure_all(console, load, servers, rounds)
+    medians = {key: over_rounds(measured) for key, measured in cells.items()}
+    starts = {name: server.start_seconds for name, server in servers.items()}
+    judged = targets(medians, starts)
+    console.print(table(load, medians))
+    console.print(f"start: bare {starts[BARE]:.1f} s, our replica {starts[OURS]:.1f} s")
+    console.print(f"CPU used by both servers when idle: {idle_cpu_percent:.0f}% of the machine")
+    for target in judged:
+        console.print(f"{'met   ' if target.met else 'MISSED'} {target}")
+    if json_file is not None:
+        text = json.dumps(report(load, cells, servers, judged, idle_cpu_percent), indent=2)
+        json_file.write_text(f"{text}\n", encoding="utf-8")
+    return all(target.met for target in judged)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, help="write all measurements to this file")
+    parser.add_argument("--model", choices=WORKLOADS, default="tiny-llama")
+    parser.add_argument("--rounds", type=int, default=3, help="alternations (default: 3)")
+    parser.add_argument("--streams", type=int, nargs="*", help="of 1, 8, 32, 128 (default: all)")
+    args = parser.parse_args()
+    load = WORKLOADS[args.model]
+    if args.streams:
+        unknown = set(args.streams) - set(load.requests)
+        if unknown:
+            parser.error(f"--streams: choose from {', '.join(map(str, load.requests))}")
+        load = replace(load, requests={n: load.requests[n] for n in args.streams})
+    console = Console(highlight=False)
+    # Python leaves SIGINT ignored where a shell started it in the background.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        met = run(console, load, args.rounds, args.json)
+    except KeyboardInterrupt:
+        console.print("Stopped.")
+        sys.exit(130)
+    sys.exit(0 if met else 1)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()
