@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/smollm2-pp2.yaml
 PORT ?= 8000
-BENCH_MODEL ?= smollm2-135m-instruct
+BENCH_MODEL ?= tiny-llama
 EVIDENCE ?= ../shared/evidence
 MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
@@ -34,7 +34,7 @@ lint: env ## ruff and mypy
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 
-bench-front: env ## bare vLLM server against ours, same run, at 1, 8 and 32 streams (BENCH_MODEL=tiny-llama)
+bench-front: env ## bare vLLM server against ours, same run, at 1, 8, 32, 128 streams (BENCH_MODEL=...)
 	$(bin)/python -m benchmarks.front --model $(BENCH_MODEL)
 
 eval-planner: env ## the planner against measurements (EVIDENCE=..., MODEL_CONFIGS=...)

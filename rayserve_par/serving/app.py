@@ -34,6 +34,12 @@ _CPU_WORKER_ENV = {
     # Release 0.32 takes its second model runner where Triton is there; ours builds on the first.
     "VLLM_USE_V2_MODEL_RUNNER": "0",
 }
+# Of Serve's in the replica: handlers on the loop that reads the requests, since every hop between
+# its two loops waits for the interpreter's lock; and no log line written per request.
+_SERVE_ENV = {
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
+}
 _WORKER_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
@@ -117,13 +123,18 @@ def deployment_options(args: AppArgs, made: Plan, spec: ReplicaSpec) -> dict[str
     placement, env = spec.placement, dict(spec.worker_env)
     options: dict[str, Any] = {
         "name": "instance",
-        "ray_actor_options": {"num_cpus": 1, "runtime_env": {"env_vars": env}},
+        "ray_actor_options": {
+            "num_cpus": 1,
+            "num_gpus": 1 if spec.single_rank else 0,
+            "runtime_env": {"env_vars": {**_SERVE_ENV, **env}},
+        },
         "placement_group_bundles": [dict(bundle) for bundle in placement.bundles],
         "placement_group_strategy": placement.strategy,
         "max_ongoing_requests": args.max_ongoing_requests,
         "health_check_period_s": 10,
         "health_check_timeout_s": 30,
         "graceful_shutdown_timeout_s": 30,
+        "logging_config": {"enable_access_log": False},
     }
     if args.autoscaling is not None:
         options["autoscaling_config"] = args.autoscaling.model_dump()

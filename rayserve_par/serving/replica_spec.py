@@ -25,3 +25,8 @@ class ReplicaSpec:
     cpu_ranks: bool = False
     engine: Mapping[str, Any] = field(default_factory=dict)
     worker_env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def single_rank(self) -> bool:
+        """Whether the instance is one rank, which then runs in the replica's own engine process."""
+        return self.plan.layout.gpus == 1

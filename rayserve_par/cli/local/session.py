@@ -165,6 +165,8 @@ def cluster_environment(name: str, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics_port),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
+        # Ray runs its workers at niceness 15, so every other process goes before a replica.
+        "RAY_worker_niceness": "0",
         # One HAProxy on this machine: nothing to drain for load balancers in front of it.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
     }

@@ -8,7 +8,6 @@ written down where the replica and `rayserve-par status` read them.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.placement_group import placement_group_table
-from vllm.platforms import current_platform
 from vllm.v1.executor import ray_executor_v2
 
 from rayserve_par.placement.bundles import bundle_of_rank
 from rayserve_par.planning.layout import Layout
 from rayserve_par.serving.rank_table import RankRecord, publish_ranks
+from rayserve_par.serving.vllm_bridge.end_with_parent import end_with_parent
+from rayserve_par.serving.vllm_bridge.own_place import own_place
 
 if TYPE_CHECKING:
     from ray.util.placement_group import PlacementGroup
@@ -42,7 +42,7 @@ class TopologyExecutor(ray_executor_v2.RayExecutorV2):
         with _patch_lock, _replaced(_use_given_group, _ranks_by_bundle(self.parallel_config)):
             super()._init_executor()
         self._publish_ranks()
-        _end_with_parent()
+        end_with_parent()
 
     def start_worker_monitor(self, inline: bool = False) -> None:
         """Leave the engine process as soon as one worker ends.
@@ -66,7 +66,7 @@ class TopologyExecutor(ray_executor_v2.RayExecutorV2):
     def _publish_ranks(self) -> None:
         dp_rank = self.parallel_config.data_parallel_index
         # A worker's actor is busy with its loop from now on, so it is asked through that loop.
-        places: list[tuple[str, str, int]] = self.collective_rpc(_own_place)
+        places: list[tuple[str, str, int]] = self.collective_rpc(own_place)
         publish_ranks(
             self.parallel_config.placement_group.id.hex(),
             [
@@ -83,27 +83,6 @@ class TopologyExecutor(ray_executor_v2.RayExecutorV2):
                 )
             ],
         )
-
-
-def _own_place(_worker: Any) -> tuple[str, str, int]:
-    """Actor id, node id and GPU index of the worker process that this runs in."""
-    context = ray.get_runtime_context()
-    gpu = str(context.get_accelerator_ids()["GPU"][0])
-    index = current_platform.device_control_id_to_physical_device_id(gpu)  # it may be a UUID
-    return context.get_actor_id(), context.get_node_id(), int(index)
-
-
-def _end_with_parent() -> None:
-    """End this process when the replica that started it is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return  # an actor of its own (a DP rank): Ray ends it with its owner
-
-    def wait() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True, name="end-with-parent").start()
 
 
 @contextmanager

@@ -111,6 +111,7 @@ async def start_instance(spec: ReplicaSpec, stat_loggers: list[Any]) -> Instance
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from rayserve_par.serving.vllm_bridge.executor import TopologyExecutor
+    from rayserve_par.serving.vllm_bridge.single_rank import SingleRankExecutor, publish_single_rank
 
     started = time.monotonic()
     context = ray.get_runtime_context()
@@ -120,11 +121,13 @@ async def start_instance(spec: ReplicaSpec, stat_loggers: list[Any]) -> Instance
     if spec.plan.layout.dp > 1:
         prepare_dp_front(args, ray.util.get_node_ip_address())
     engine_args = AsyncEngineArgs.from_cli_args(args)
-    engine_args.distributed_executor_backend = TopologyExecutor
+    single = spec.single_rank
+    engine_args.distributed_executor_backend = SingleRankExecutor if single else TopologyExecutor
     config = engine_args.create_engine_config()
     parallel = config.parallel_config
-    parallel.placement_group = ray.util.get_current_placement_group()
-    parallel.ray_runtime_env = _with_env(parallel.ray_runtime_env, spec)
+    if not single:
+        parallel.placement_group = ray.util.get_current_placement_group()
+        parallel.ray_runtime_env = _with_env(parallel.ray_runtime_env, spec)
     dp_ranks = start_dp_ranks(config) if spec.plan.layout.dp > 1 else None
     guard = _StartGuard(dp_ranks)
     try:
@@ -142,6 +145,8 @@ async def start_instance(spec: ReplicaSpec, stat_loggers: list[Any]) -> Instance
             dp_ranks.kill()
         raise
     guard.release()
+    if single:
+        publish_single_rank()
     instance.start_seconds = time.monotonic() - started
     return instance
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.load import prompts
-from benchmarks.summary import (
+from benchmarks.front.load import prompts
+from benchmarks.front.summary import (
     BARE,
     OURS,
     Cell,
@@ -58,47 +58,53 @@ def test_summarize_counts_the_whole_span() -> None:
         Request(start=11.0, first_token=11.1, end=14.1, output_tokens=4),
         Request(start=12.5, first_token=12.8, end=16.0, output_tokens=9),
     ]
-    cell = summarize(requests)
+    cell = summarize(requests, cpu_seconds=1.5)
     assert cell.ttft_p50_seconds == pytest.approx(0.3)
     assert cell.ttft_p99_seconds == pytest.approx(0.5)
     # Means by request: 2 / 4 = 0.5, 3 / 3 = 1.0, 3.2 / 8 = 0.4.
     assert cell.tpot_seconds == pytest.approx(0.5)
     assert cell.requests_per_second == pytest.approx(3 / 6)
+    assert cell.cpu_seconds_per_request == pytest.approx(0.5)
 
 
 def test_over_rounds_takes_each_median_by_itself() -> None:
-    cells = [Cell(1.0, 9.0, 2.0, 5.0), Cell(2.0, 8.0, 1.0, 4.0), Cell(3.0, 7.0, 3.0, 6.0)]
-    assert over_rounds(cells) == Cell(2.0, 8.0, 2.0, 5.0)
+    cells = [
+        Cell(1.0, 9.0, 2.0, 5.0, 0.1),
+        Cell(2.0, 8.0, 1.0, 4.0, 0.3),
+        Cell(3.0, 7.0, 3.0, 6.0, 0.2),
+    ]
+    assert over_rounds(cells) == Cell(2.0, 8.0, 2.0, 5.0, 0.2)
 
 
 def test_ratio_is_ours_over_bare() -> None:
-    ours, bare = Cell(0.3, 1.0, 0.1, 8.0), Cell(0.2, 1.0, 0.1, 10.0)
+    ours, bare = Cell(0.3, 1.0, 0.1, 8.0, 1.0), Cell(0.2, 1.0, 0.1, 10.0, 1.0)
     assert ratio(ours, bare, "ttft_p50_seconds") == pytest.approx(1.5)
     assert ratio(ours, bare, "requests_per_second") == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(
-    ("ttft_ratio", "throughput_ratio", "start_difference", "met"),
+    ("p50", "p99", "throughput", "start_difference", "met"),
     [
-        (1.0, 1.0, 0.0, [True, True, True]),
-        (1.5, 0.6, 10.0, [True, True, True]),
-        (1.51, 0.6, 10.0, [False, True, True]),
-        (1.5, 0.59, 10.0, [True, False, True]),
-        (1.5, 0.6, 10.1, [True, True, False]),
-        (0.5, 2.0, -5.0, [True, True, True]),
+        (1.0, 1.0, 1.0, 0.0, [True, True, True, True]),
+        (1.1, 1.3, 0.95, 10.0, [True, True, True, True]),
+        (1.11, 1.3, 0.95, 10.0, [False, True, True, True]),
+        (1.1, 1.31, 0.95, 10.0, [True, False, True, True]),
+        (1.1, 1.3, 0.94, 10.0, [True, True, False, True]),
+        (1.1, 1.3, 0.95, 10.1, [True, True, True, False]),
     ],
 )
-def test_targets(
-    ttft_ratio: float, throughput_ratio: float, start_difference: float, met: list[bool]
+def test_targets_judge_every_number_of_streams(
+    p50: float, p99: float, throughput: float, start_difference: float, met: list[bool]
 ) -> None:
+    bare = Cell(1.0, 1.0, 1.0, 1.0, 1.0)
     cells = {
-        (BARE, 1): Cell(1.0, 1.0, 1.0, 1.0),
-        (OURS, 1): Cell(ttft_ratio, 9.0, 9.0, 0.1),
-        (BARE, 32): Cell(1.0, 1.0, 1.0, 1.0),
-        (OURS, 32): Cell(9.0, 9.0, 9.0, throughput_ratio),
+        (BARE, 1): bare,
+        (OURS, 1): Cell(p50, p99, 9.0, throughput, 9.0),
+        (BARE, 128): bare,
+        (OURS, 128): Cell(9.0, 9.0, 9.0, 0.1, 9.0),
     }
     judged = targets(cells, {BARE: 40.0, OURS: 40.0 + start_difference})
-    assert [target.met for target in judged] == met
+    assert [target.met for target in judged] == [*met[:3], False, False, False, met[3]]
 
 
 def test_same_seed_same_prompts_other_seed_others() -> None:
