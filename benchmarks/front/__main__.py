@@ -1,11 +1,12 @@
 """A bare vLLM server against ours: same model, same engine arguments, same run.
 
-Run: python -m benchmarks.front [--model tiny-llama] [--rounds 3] [--streams 1 8] [--json FILE]
+Run: python -m benchmarks.front [--model tiny-llama] [--rounds 3] [--streams 1 8] [--peer]
 
-Both servers are up during the whole run and only one is under load: bare, ours, bare, ours, ...
+All servers are up during the whole run and only one is under load: bare, ours, bare, ours, ...
 for each number of streams, in rounds; the table has the medians over the rounds. Warm-up requests
 do not count. The load comes from a process of its own. CPU seconds are those of all processes of a
-server (for ours with Ray's daemons and HAProxy) during a cell. Exits with 1 if a target is missed.
+server (for ours with Ray's daemons and HAProxy) during a cell. With `--peer` Ray Serve LLM is a
+third server. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
@@ -28,11 +30,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.front.servers import Server, Workload, bare_server, our_server
+from benchmarks.front.servers import Server, Workload, bare_server, our_server, peer_server
 from benchmarks.front.summary import (
     BARE,
     METRICS,
     OURS,
+    PEER,
     Cell,
     Request,
     Target,
@@ -107,18 +110,18 @@ def measure_all(
 
 
 def table(load: Workload, medians: Mapping[tuple[str, int], Cell]) -> Table:
-    """Bare, ours and their ratio for each metric and number of streams."""
-    made = Table("streams", "metric", "bare", "ours", "ours / bare", title=f"{load.model}, medians")
+    """Every server for each metric and number of streams, and the ratios to the bare one."""
+    names = list(dict.fromkeys(name for name, _ in medians))
+    others = [name for name in names if name != BARE]
+    made = Table("streams", "metric", *names, title=f"{load.model}, medians")
+    for name in others:
+        made.add_column(f"{name} / bare")
     for streams in load.requests:
-        bare, ours = medians[BARE, streams], medians[OURS, streams]
+        bare = medians[BARE, streams]
         for metric in METRICS:
-            made.add_row(
-                str(streams),
-                metric,
-                f"{getattr(bare, metric):.4f}",
-                f"{getattr(ours, metric):.4f}",
-                f"{ratio(ours, bare, metric):.2f}",
-            )
+            cells = [f"{getattr(medians[name, streams], metric):.4f}" for name in names]
+            ratios = [f"{ratio(medians[name, streams], bare, metric):.2f}" for name in others]
+            made.add_row(str(streams), metric, *cells, *ratios)
         made.add_section()
     return made
 
@@ -144,7 +147,9 @@ def report(
     }
 
 
-def run(console: Console, load: Workload, rounds: int, json_file: Path | None) -> bool:
+def run(
+    console: Console, load: Workload, rounds: int, json_file: Path | None, *, with_peer: bool
+) -> bool:
     """Measure and print; returns whether every target is met."""
     with stage(console, f"Preparing {load.model}"):
         locate_model(load.model)
@@ -154,8 +159,12 @@ def run(console: Console, load: Workload, rounds: int, json_file: Path | None) -
         tempfile.TemporaryDirectory(prefix="bench-front-") as folder,
         bare_server(console, load, Path(folder, "bare.log")) as bare,
         our_server(console, load) as ours,
+        ExitStack() as more,
     ):
         servers = {BARE: bare, OURS: ours}
+        if with_peer:
+            log = Path(folder, "peer.log")
+            servers[PEER] = more.enter_context(peer_server(console, load, log))
         idle_cpu_percent = psutil.cpu_percent(interval=5.0)
         cells = measure_all(console, load, servers, rounds)
     medians = {key: over_rounds(measured) for key, measured in cells.items()}
@@ -163,7 +172,7 @@ def run(console: Console, load: Workload, rounds: int, json_file: Path | None) -
     judged = targets(medians, starts)
     console.print(table(load, medians))
     console.print(f"start: bare {starts[BARE]:.1f} s, our replica {starts[OURS]:.1f} s")
-    console.print(f"CPU used by both servers when idle: {idle_cpu_percent:.0f}% of the machine")
+    console.print(f"CPU used by the servers when idle: {idle_cpu_percent:.0f}% of the machine")
     for target in judged:
         console.print(f"{'met   ' if target.met else 'MISSED'} {target}")
     if json_file is not None:
@@ -178,6 +187,7 @@ def main() -> None:
     parser.add_argument("--model", choices=WORKLOADS, default="tiny-llama")
     parser.add_argument("--rounds", type=int, default=3, help="alternations (default: 3)")
     parser.add_argument("--streams", type=int, nargs="*", help="of 1, 8, 32, 128 (default: all)")
+    parser.add_argument("--peer", action="store_true", help="Ray Serve LLM as a third server")
     args = parser.parse_args()
     load = WORKLOADS[args.model]
     if args.streams:
@@ -190,7 +200,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        met = run(console, load, args.rounds, args.json)
+        met = run(console, load, args.rounds, args.json, with_peer=args.peer)
     except KeyboardInterrupt:
         console.print("Stopped.")
         sys.exit(130)

@@ -16,6 +16,7 @@ from statistics import median
 
 BARE = "bare"
 OURS = "ours"
+PEER = "Ray Serve LLM"
 
 
 @dataclass(frozen=True, slots=True)
