@@ -26,6 +26,12 @@ def manifest(
         str | None,
         typer.Option(help="ReadWriteMany volume claim for models; each node's own disk if none."),
     ] = None,
+    keys_secret: Annotated[
+        str, typer.Option(help="Secret whose keys.yaml has the API keys (`rayserve-par keys`).")
+    ] = "rayserve-par-keys",
+    open_: Annotated[
+        bool, typer.Option("--open", help="Serve without API keys whoever reaches the pods.")
+    ] = False,
 ) -> None:
     """Write a KubeRay RayService for a config's plan."""
     from rayserve_par.control.config_file import read_config
@@ -36,7 +42,12 @@ def manifest(
         config.read_text(encoding="utf-8"),
         read.document.get("http_options") or {},
         _planned(read),
-        ManifestOptions(name=config.stem, image=image, model_claim=model_claim),
+        ManifestOptions(
+            name=config.stem,
+            image=image,
+            model_claim=model_claim,
+            keys_secret=None if open_ else keys_secret,
+        ),
     )
     text = manifest_text(document, f"configs/{config.name}")
     if out is None:

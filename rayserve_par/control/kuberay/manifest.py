@@ -30,6 +30,7 @@ class ManifestOptions:
     name: str
     image: str
     model_claim: str | None = None
+    keys_secret: str | None = None
 
     @property
     def kubernetes_name(self) -> str:
@@ -57,7 +58,12 @@ def ray_service(
     Raises RefusedError where the config cannot run on Kubernetes nodes (worker_count.py).
     """
     count = worker_count(apps)
-    pods = PodOptions(options.image, int(http_options.get("port", 8000)), options.model_claim)
+    pods = PodOptions(
+        options.image,
+        int(http_options.get("port", 8000)),
+        options.model_claim,
+        options.keys_secret,
+    )
     gpus = count.replicas * count.group.gpus_per_node
     store = {"object-store-memory": str(_OBJECT_STORE_BYTES)}
     cluster: dict[str, Any] = {

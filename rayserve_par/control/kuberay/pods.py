@@ -37,12 +37,14 @@ Pod = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class PodOptions:
     """`model_claim` names a ReadWriteMany volume claim for models; without it each node keeps
-    its own in a folder of the host.
+    its own in a folder of the host. `keys_secret` names the secret with the API keys; None serves
+    everybody who reaches the pods.
     """
 
     image: str
     serve_port: int = 8000
     model_claim: str | None = None
+    keys_secret: str | None = None
 
 
 def worker_cpus(gpus: int) -> int:
@@ -66,7 +68,10 @@ def worker_pod(group: NodeGroup, options: PodOptions) -> Pod:
                 {
                     "name": "ray-worker",
                     "image": options.image,
-                    "env": [*_env(), {"name": "HF_HOME", "value": f"{_MODELS_PATH}/huggingface"}],
+                    "env": [
+                        *_env(options),
+                        {"name": "HF_HOME", "value": f"{_MODELS_PATH}/huggingface"},
+                    ],
                     "ports": [{"containerPort": options.serve_port, "name": "serve"}],
                     "resources": {
                         "requests": {
@@ -110,7 +115,7 @@ def head_pod(options: PodOptions, gpus_to_wait_for: int) -> Pod:
                 {
                     "name": "ray-head",
                     "image": options.image,
-                    "env": _env(),
+                    "env": _env(options),
                     "ports": [
                         {"containerPort": 6379, "name": "gcs-server"},
                         {"containerPort": _DASHBOARD_PORT, "name": "dashboard"},
@@ -137,13 +142,25 @@ def head_pod(options: PodOptions, gpus_to_wait_for: int) -> Pod:
     }
 
 
-def _env() -> list[dict[str, Any]]:
+def _env(options: PodOptions) -> list[dict[str, Any]]:
     token = {"name": _TOKEN_SECRET, "key": "token", "optional": True}
     return [
         {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"},
         {"name": "RAY_SERVE_HAPROXY_BINARY_PATH", "value": HAPROXY_LAUNCHER_IN_IMAGE},
+        # Clients are other pods, so the front listens to the network: with keys, or openly.
+        {"name": "RAYSERVE_PAR_FRONT_HOST", "value": "0.0.0.0"},
+        # Ray runs its workers at niceness 15, which costs a replica its turn on a busy node.
+        {"name": "RAY_worker_niceness", "value": "0"},
         {"name": "HF_TOKEN", "valueFrom": {"secretKeyRef": token}},
+        _keys(options.keys_secret),
     ]
+
+
+def _keys(secret: str | None) -> dict[str, Any]:
+    if secret is None:
+        return {"name": "RAYSERVE_PAR_OPEN", "value": "1"}
+    key = {"name": secret, "key": "keys.yaml"}
+    return {"name": "RAYSERVE_PAR_KEYS", "valueFrom": {"secretKeyRef": key}}
 
 
 def _raylet_lives() -> dict[str, Any]:

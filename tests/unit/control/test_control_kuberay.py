@@ -103,6 +103,19 @@ def test_refusals(apps: list[Any], parts: tuple[str, ...]) -> None:
         assert part in str(refusal.value)
 
 
+@pytest.mark.parametrize("secret", ["rayserve-par-keys", None])
+def test_pods_serve_the_network_with_keys_or_openly(secret: str | None) -> None:
+    document = service(planned_app(LLAMA_8B, "8xH100"), keys_secret=secret)
+    cluster = document["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], cluster["workerGroupSpecs"][0]):
+        env = {one["name"]: one for one in group["template"]["spec"]["containers"][0]["env"]}
+        assert env["RAYSERVE_PAR_FRONT_HOST"]["value"] == "0.0.0.0"
+        assert ("RAYSERVE_PAR_OPEN" in env) == (secret is None)
+        if secret is not None:
+            key = env["RAYSERVE_PAR_KEYS"]["valueFrom"]["secretKeyRef"]
+            assert key == {"name": secret, "key": "keys.yaml"}
+
+
 def test_head_and_workers_agree() -> None:
     cluster = service(planned_app(LLAMA_405B, "2x8xH100"), port=9000)["spec"]["rayClusterConfig"]
     head_group, worker_group = cluster["headGroupSpec"], cluster["workerGroupSpecs"][0]
