@@ -101,7 +101,7 @@ def _run(console: Console, cluster: LocalCluster, config: ServeConfig) -> None:
     url = f"http://127.0.0.1:{cluster.http_port}"
     for app in config.apps:
         wait_for_front(console, url, app)
-        invitation = _invitation(url, app.route_prefix, app.args.public_name)
+        invitation = _invitation(url, app.args.public_name)
         console.print(invitation, soft_wrap=True, markup=False)
     _show_placement(console, client)
     with stage(console, "Starting Ray's dashboard"):
@@ -126,10 +126,10 @@ def _start_with_serve(cluster: LocalCluster, document: dict[str, Any]) -> None:
     signal.signal(signal.SIGTERM, _terminate)  # Ray has set its own
 
 
-def _invitation(url: str, route_prefix: str, model: str) -> str:
+def _invitation(url: str, model: str) -> str:
     return (
         f"\nServing {model}. Try:\n\n"
-        f"curl {url}{route_prefix.rstrip('/')}/v1/chat/completions \\\n"
+        f"curl {url}/v1/chat/completions \\\n"
         "  -H 'Content-Type: application/json' \\\n"
         f'  -d \'{{"model": "{model}", "messages": '
         '[{"role": "user", "content": "What is the capital of France?"}]}\'\n'

@@ -110,6 +110,7 @@ def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
     return ReplicaSpec(
         model_path=model.load_path,
         served_model_name=args.public_name,
+        aliases=args.aliases,
         plan=made,
         placement=placement_of(made),
         cpu_ranks=cpu_ranks,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -152,6 +152,7 @@ class AppArgs(StrictModel):
     hardware: what `plan` assumes without a cluster, e.g. "2x8xH200"; a live cluster's own nodes
         always win.
     workload: what is served, for the planner's predictions and limits.
+    aliases: further names that clients may ask for.
     num_replicas: a number, or "fit" for as many instances as the cluster holds at deployment;
         without it as many as carry workload.rate, or 1.
     engine: vLLM's engine and server arguments by their Python names.
@@ -159,6 +160,7 @@ class AppArgs(StrictModel):
 
     model: str = Field(min_length=1)
     served_model_name: str | None = None
+    aliases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     layout: Literal["auto"] | LayoutArgs = "auto"
     target: Target = Target.BALANCED
     hardware: str | None = None
@@ -176,6 +178,13 @@ class AppArgs(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        for name in self.aliases:
+            if self.public_names.count(name) > 1:
+                raise ValueError(f"aliases: {name!r} is a name of this model already")
+        return self
+
+    @model_validator(mode="after")
     def _engine_owns_its_own(self) -> Self:
         for key in self.engine:
             if key in OWNED_ENGINE_ARGUMENTS:
@@ -186,6 +195,11 @@ class AppArgs(StrictModel):
     def public_name(self) -> str:
         """The name that clients ask for."""
         return self.served_model_name or self.model.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def public_names(self) -> tuple[str, ...]:
+        """Every name that clients may ask for: `public_name` first, then the aliases."""
+        return (self.public_name, *self.aliases)
 
     @property
     def layout_request(self) -> LayoutRequest | None:

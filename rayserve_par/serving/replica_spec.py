@@ -15,13 +15,15 @@ class ReplicaSpec:
     """Everything one replica needs; pickled into Serve's deployment.
 
     `model_path` is what vLLM loads (folder or hub id), `served_model_name` what clients ask for,
-    `cpu_ranks` whether the ranks are CPU processes, `worker_env` variables for every rank.
+    `aliases` its further names, `cpu_ranks` whether the ranks are CPU processes, `worker_env`
+    variables for every rank.
     """
 
     model_path: str
     served_model_name: str
     plan: Plan
     placement: Placement
+    aliases: tuple[str, ...] = ()
     cpu_ranks: bool = False
     engine: Mapping[str, Any] = field(default_factory=dict)
     worker_env: Mapping[str, str] = field(default_factory=dict)

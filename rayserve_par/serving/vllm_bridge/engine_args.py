@@ -56,7 +56,8 @@ def parse_server_args(spec: ReplicaSpec) -> Namespace:
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     parser = find_vllm_name("make_arg_parser")(FlexibleArgumentParser())
-    words = ["--model", spec.model_path, "--served-model-name", spec.served_model_name]
+    words = ["--model", spec.model_path, "--served-model-name"]
+    words += [spec.served_model_name, *spec.aliases]
     words += list(command_line(spec.engine))
     refusal = io.StringIO()
     try:

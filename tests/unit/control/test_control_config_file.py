@@ -53,6 +53,11 @@ def test_our_applications_are_found_among_others(tmp_path: Path) -> None:
             f"applications:\n  - {{name: chat, {OURS}, args: {{modle: a/b}}}}\n",
             ("chat in", "unknown key 'modle'", "did you mean 'model'?"),
         ),
+        (
+            f"applications:\n  - {{name: one, {OURS}, args: {{model: tiny-moe}}}}\n"
+            f"  - {{name: two, {OURS}, args: {{model: tiny-llama, aliases: [tiny-moe]}}}}\n",
+            ("one and two both serve a model called 'tiny-moe'",),
+        ),
         (f"applications:\n  - {{name: chat, {OURS}}}\n", ("chat in", "model: Field required")),
     ],
 )

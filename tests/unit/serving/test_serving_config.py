@@ -49,6 +49,11 @@ def test_the_name_that_clients_ask_for(model: str, served: str | None, public: s
     assert parse_args({"model": model, "served_model_name": served}, "x").public_name == public
 
 
+def test_aliases_are_names_after_the_first() -> None:
+    args = parse_args({"model": "org/name", "aliases": ["gpt", "org/name"]}, "x")
+    assert args.public_names == ("name", "gpt", "org/name")
+
+
 def test_a_whole_config_is_read() -> None:
     args = parse_args(
         {
@@ -88,6 +93,9 @@ def test_a_whole_config_is_read() -> None:
             ("upscale_delay_s", "finite number"),
         ),
         ({"num_replicas": 0}, ("num_replicas",)),
+        ({"aliases": ["m"]}, ("'m' is a name of this model already",)),
+        ({"aliases": ["a", "b", "a"]}, ("'a' is a name of this model already",)),
+        ({"aliases": [""]}, ("aliases", "at least 1 character")),
         ({"model": ""}, ("model", "at least 1 character")),
         (
             {"num_replicas": 2, "autoscaling": {"max_replicas": 3}},
