@@ -6,6 +6,7 @@ All carry the prefix `RAYSERVE_PAR_`. Nothing else in the package reads the envi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,7 +27,33 @@ class Settings(BaseSettings):
     )
     front_host: str | None = Field(
         default=None,
-        description="Address that HAProxy binds; Serve's own choice is every interface.",
+        description="Address that HAProxy binds where Serve would bind every interface; 127.0.0.1 "
+        "unless set. 0.0.0.0 makes the API reachable from other hosts.",
+    )
+    routing: Literal["prefix", "least-loaded", "power-of-two", "round-robin"] = Field(
+        default="prefix",
+        description="How HAProxy picks one of a model's instances.",
+    )
+    front_buffer_bytes: int | None = Field(
+        default=None,
+        ge=2**14,
+        le=2**26,
+        description="How much of a request HAProxy holds: it looks for `model` there, and can send "
+        "a request that fits once more, to another instance. 1 MiB with several models, else "
+        "256 KiB.",
+    )
+    front_max_body_bytes: int = Field(
+        default=2**26,
+        ge=2**10,
+        description="Bodies that say they are longer are answered with 413.",
+    )
+    front_header_seconds: int = Field(
+        default=10, ge=1, description="Time for a request's headers to arrive; then 408."
+    )
+    front_body_seconds: int = Field(
+        default=30,
+        ge=1,
+        description="Time for a body to arrive, or to fill the buffer; then 408.",
     )
     session: str | None = Field(
         default=None,

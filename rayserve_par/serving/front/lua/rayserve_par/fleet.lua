@@ -1,0 +1,118 @@
+-- The apps and their instances, and what each instance last said of itself.
+--
+-- One task per instance asks {prefix}/internal/front every POLL_MS, more seldom while it fails.
+-- Nothing is asked where nothing depends on it: one app with one instance.
+
+local http = require("rayserve_par.http")
+local json = require("rayserve_par.json")
+
+local POLL_MS = 500
+local SLOWEST_POLL_MS = 4000
+local POLL_TIMEOUT_SECONDS = 1
+local SILENT_POLLS = 2
+
+local fleet = { backends = {}, listeners = {} }
+
+local function number(found, otherwise)
+    return type(found) == "number" and found or otherwise
+end
+
+local function is_up(server)
+    local status = server.haproxy:get_stats().status
+    return status:sub(1, 2) == "UP" or status == "no check"
+end
+fleet.is_up = is_up
+
+local function learn(backend, server, document)
+    server.names = type(document.names) == "table" and document.names or { document.model }
+    server.waiting = number(document.waiting, 0)
+    server.kv_usage = number(document.kv_usage, 0)
+    server.in_flight = number(document.in_flight, 0)
+    server.limit = number(document.limit, math.huge)
+    server.draining = document.draining == true
+    server.failures = 0
+    server.usable = not server.draining and is_up(server)
+    for _, listener in ipairs(fleet.listeners) do
+        listener(backend, server)
+    end
+end
+
+local function forget_load(server)
+    server.waiting, server.kv_usage, server.in_flight = 0, 0, 0
+    server.limit, server.sessions_at_poll = math.huge, 0
+end
+
+local function poll(backend, server)
+    local before = server.haproxy:get_cur_sess()
+    local status, body =
+        http.get(server, backend.prefix .. "/internal/front", nil, POLL_TIMEOUT_SECONDS)
+    local document = status == 200 and json.decode(body)
+    if type(document) == "table" then
+        -- The count was taken at some moment between: a session that ended must not stay counted.
+        server.sessions_at_poll = math.max(before, server.haproxy:get_cur_sess())
+        learn(backend, server, document)
+    else
+        server.failures = server.failures + 1
+        if body == "unreachable" or server.failures >= SILENT_POLLS then
+            server.usable = false
+        end
+        forget_load(server)
+    end
+    server.asked = true
+end
+
+local function poll_for_ever(backend, server)
+    server.haproxy = core.backends[backend.name].servers[server.name]
+    local pause = POLL_MS
+    -- An old process that still finishes its streams stops asking, or it would never leave.
+    while core.get_info().Stopping ~= 1 do
+        poll(backend, server)
+        pause = server.failures == 0 and POLL_MS or math.min(pause * 2, SLOWEST_POLL_MS)
+        core.msleep(pause)
+    end
+end
+
+-- Whether every instance has answered or failed once, or enough of them for every app's names.
+function fleet.all_asked()
+    for _, backend in ipairs(fleet.backends) do
+        local known, pending = false, false
+        for _, server in ipairs(backend.servers) do
+            known = known or server.names ~= nil
+            pending = pending or not server.asked
+        end
+        if pending and not known then
+            return false
+        end
+    end
+    return true
+end
+
+function fleet.any_usable(backend)
+    for _, server in ipairs(backend.servers) do
+        if server.usable then
+            return true
+        end
+    end
+    return false
+end
+
+function fleet.start(settings)
+    local several = #settings.backends > 1
+    for _, backend in ipairs(settings.backends) do
+        fleet.backends[#fleet.backends + 1] = backend
+        for slot, server in ipairs(backend.servers) do
+            server.slot, server.usable, server.failures = slot, true, 0
+            forget_load(server)
+            core.register_init(function()
+                server.haproxy = core.backends[backend.name].servers[server.name]
+            end)
+            if several or #backend.servers > 1 then
+                core.register_task(function()
+                    poll_for_ever(backend, server)
+                end)
+            end
+        end
+    end
+end
+
+return fleet

@@ -1,0 +1,187 @@
+-- Which instance of an app gets a request.
+--
+-- load = n + 3 w + k m: n requests on the instance (its own last count, and what this HAProxy has
+-- sent or finished since; at least this HAProxy's live sessions), w of them waiting in the engine
+-- (so a waiting one counts 4 times, as in vLLM's balancing of data-parallel ranks,
+-- vllm/v1/engine/core_client.py), k its share of KV cache in use, m the mean of n.
+-- An instance is full at its own limit, when load >= ceil(1.25 (sum of loads + 1) / N) (consistent
+-- hashing with bounded loads: Mirrokni, Thorup, Zadimoghaddam, 2016), and, so that none stays idle,
+-- when load >= 2 (least load) + 2. Where a prompt is known, 2 requests more are allowed.
+--
+-- prefix: session header -> rendezvous hash of it; else the instance that holds the longest
+-- beginning of the prompt, if that is a quarter of it; else rendezvous hash of the prompt's first
+-- 2 kB; each passes over full instances. Without any of these the least loaded.
+
+local fleet = require("rayserve_par.fleet")
+local prefix_map = require("rayserve_par.prefix_map")
+
+local BOUND = 1.25
+local KNOWN_SLACK = 2
+local WAITING_WEIGHT = 3
+local WORTHWHILE_SHARE = 0.25
+local HEAD_BLOCKS = 16
+local MULTIPLIER = -7046029254386353131 -- 0x9E3779B97F4A7C15, the golden ratio in 64 bits
+
+local routing = {}
+local maps = {} -- backend name -> prefix map
+local turns = {} -- backend name -> next of round robin
+local policy
+
+-- Every usable instance with its load, and with whether it is full for new and for known prompts.
+local function measure(backend)
+    local found, requests, total = {}, 0, 0
+    for _, server in ipairs(backend.servers) do
+        if server.usable then
+            local live = server.haproxy:get_cur_sess()
+            server.requests =
+                math.max(live, server.in_flight + live - server.sessions_at_poll)
+            requests = requests + server.requests
+            found[#found + 1] = server
+        end
+    end
+    local mean, least = requests / math.max(#found, 1), math.huge
+    for _, server in ipairs(found) do
+        server.load = server.requests + WAITING_WEIGHT * server.waiting + server.kv_usage * mean
+        total = total + server.load
+        least = math.min(least, server.load)
+    end
+    local bound =
+        math.min(math.ceil(BOUND * (total + 1) / math.max(#found, 1)), 2 * least + KNOWN_SLACK)
+    for _, server in ipairs(found) do
+        local at_limit = server.requests >= server.limit
+        server.full = at_limit or server.load >= bound
+        server.full_for_known = at_limit or server.load >= bound + KNOWN_SLACK
+    end
+    return found
+end
+
+-- The least loaded; of equals a random one.
+local function least_loaded(servers)
+    local best, equals
+    for _, server in ipairs(servers) do
+        if not best or server.load < best.load then
+            best, equals = server, 1
+        elseif server.load == best.load then
+            equals = equals + 1
+            if math.random(equals) == 1 then
+                best = server
+            end
+        end
+    end
+    return best
+end
+
+-- Hash of (key, instance): every proxy orders the instances alike for a key.
+local function rank(key, server)
+    local mixed = (key ~ server.seed) * MULTIPLIER
+    mixed = (mixed ~ (mixed >> 29)) * MULTIPLIER
+    return mixed ~ (mixed >> 32)
+end
+
+-- The first in `key`'s order of those where `full` (a field) is not set; nil if it is for all.
+local function rendezvous(servers, key, full)
+    local best
+    for _, server in ipairs(servers) do
+        if not server[full] and (not best or rank(key, server) > rank(key, best)) then
+            best = server
+        end
+    end
+    return best
+end
+
+-- The least loaded of `holders` that is not full; of equals always the same one, so that the
+-- others' copies of this beginning can be given up.
+local function least_loaded_holder(servers, holders, key)
+    local best
+    for _, server in ipairs(servers) do
+        if not server.full_for_known and holders & (1 << (server.slot - 1)) ~= 0 then
+            if not best or server.load < best.load
+                or (server.load == best.load and rank(key, server) > rank(key, best)) then
+                best = server
+            end
+        end
+    end
+    return best
+end
+
+local function longest_match(servers, map, hashes)
+    for i = #hashes, math.max(1, math.ceil(WORTHWHILE_SHARE * #hashes)), -1 do
+        local holders = map:holders(hashes[i])
+        if holders then
+            local found = least_loaded_holder(servers, holders, hashes[i])
+            if found then
+                return found
+            end
+        end
+    end
+    return nil
+end
+
+local policies = {}
+
+function policies.prefix(txn, servers, backend)
+    local map = maps[backend.name] or prefix_map.new()
+    maps[backend.name] = map
+    local hashes = prefix_map.blocks(txn.c, txn.sf:req_body())
+    local session, found = txn.sf:req_hdr("x-session-id"), nil
+    if session ~= "" then
+        found = rendezvous(servers, txn.c:xxh64(session, 0), "full_for_known")
+    end
+    if not found and #hashes > 0 then
+        found = longest_match(servers, map, hashes)
+            or rendezvous(servers, hashes[math.min(#hashes, HEAD_BLOCKS)], "full")
+    end
+    found = found or least_loaded(servers)
+    return found, function()
+        map:record(hashes, found.slot)
+    end
+end
+
+policies["least-loaded"] = function(_, servers)
+    return least_loaded(servers)
+end
+
+policies["power-of-two"] = function(_, servers)
+    local first = math.random(#servers)
+    local second = (first + math.random(math.max(#servers - 1, 1)) - 1) % #servers + 1
+    return least_loaded({ servers[first], servers[second] })
+end
+
+policies["round-robin"] = function(_, servers, backend)
+    local turn = turns[backend.name] or 0
+    turns[backend.name] = turn + 1
+    return servers[turn % #servers + 1]
+end
+
+-- The instance for this request; nil leaves it to HAProxy's own balancing.
+function routing.choose(txn, backend)
+    local servers = measure(backend)
+    while #servers > 0 do
+        local found, chosen = policy(txn, servers, backend)
+        if fleet.is_up(found) then
+            if chosen then
+                chosen()
+            end
+            return found
+        end
+        found.usable = false
+        servers = measure(backend)
+    end
+    return nil
+end
+
+function routing.start(settings)
+    policy = policies[settings.routing]
+    core.register_init(function()
+        for _, backend in ipairs(fleet.backends) do
+            for _, server in ipairs(backend.servers) do
+                server.seed = 0
+                for byte in server.name:gmatch(".") do
+                    server.seed = (server.seed ~ byte:byte()) * 1099511628211 -- FNV-1a
+                end
+            end
+        end
+    end)
+end
+
+return routing
