@@ -12,6 +12,7 @@ from rayserve_par.cli.calibrate_command import calibrate
 from rayserve_par.cli.delete_command import delete
 from rayserve_par.cli.deploy_command import deploy
 from rayserve_par.cli.evaluate_command import evaluate
+from rayserve_par.cli.keys_command import keys
 from rayserve_par.cli.manifest_command import manifest
 from rayserve_par.cli.models_command import models
 from rayserve_par.cli.plan_command import plan
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 for command in (plan, whatif, serve, deploy, status, delete, models, manifest, calibrate, evaluate):
     app.command()(command)
+app.add_typer(keys, name="keys")
 
 
 def _print_version(wanted: bool) -> None:

@@ -13,6 +13,7 @@ from rayserve_par.hardware.cluster import Cluster
 from rayserve_par.placement.bundles import Placement, placement_for
 from rayserve_par.planning.performance.constants import Constants
 from rayserve_par.planning.plan import Plan, plan
+from rayserve_par.serving.admission.key_source import has_keys
 from rayserve_par.serving.config import AppArgs, parse_args
 from rayserve_par.serving.model_store.locate import Model, locate_model
 from rayserve_par.serving.replica_spec import ReplicaSpec
@@ -27,6 +28,8 @@ _CPU_ENGINE_DEFAULTS: dict[str, Any] = {
     "enforce_eager": True,
     "kv_cache_memory_bytes": _CPU_KV_CACHE_BYTES_PER_RANK,
 }
+# Keys have priorities, which vLLM heeds with this policy alone; with equal ones it is FCFS.
+_ENGINE_WITH_KEYS: dict[str, Any] = {"scheduling_policy": "priority"}
 _CPU_WORKER_ENV = {
     "RAYSERVE_PAR_CPU_RANKS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -40,7 +43,11 @@ _SERVE_ENV = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
 }
-_WORKER_ENV = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+_WORKER_ENV = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_SERVER_DEV_MODE": "0",  # its endpoints reset caches and call into workers
+}
 
 
 def plan_for(
@@ -111,10 +118,16 @@ def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
         model_path=model.load_path,
         served_model_name=args.public_name,
         aliases=args.aliases,
+        admission=args.admission,
+        most_replicas=args.autoscaling.max_replicas if args.autoscaling else made.instances,
         plan=made,
         placement=placement_of(made),
         cpu_ranks=cpu_ranks,
-        engine={**(_CPU_ENGINE_DEFAULTS if cpu_ranks else {}), **args.engine},
+        engine={
+            **(_CPU_ENGINE_DEFAULTS if cpu_ranks else {}),
+            **(_ENGINE_WITH_KEYS if has_keys(args.admission.keys_file) else {}),
+            **args.engine,
+        },
         worker_env={**_WORKER_ENV, **(_CPU_WORKER_ENV if cpu_ranks else {})},
     )
 
@@ -134,7 +147,7 @@ def deployment_options(args: AppArgs, made: Plan, spec: ReplicaSpec) -> dict[str
         "max_ongoing_requests": args.max_ongoing_requests,
         "health_check_period_s": 10,
         "health_check_timeout_s": 30,
-        "graceful_shutdown_timeout_s": 30,
+        "graceful_shutdown_timeout_s": args.drain_timeout_s,
         "logging_config": {"enable_access_log": False},
     }
     if args.autoscaling is not None:

@@ -6,13 +6,10 @@ layout or the front door owns is refused with the reason.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
@@ -23,6 +20,8 @@ from pydantic import (
 from rayserve_par.errors import RefusedError
 from rayserve_par.planning.plan import default_workload
 from rayserve_par.planning.request import LayoutRequest, Target, Workload
+from rayserve_par.serving.admission.args import AdmissionArgs
+from rayserve_par.serving.strict_model import StrictModel
 
 _LAYOUT = "the layout decides it; set layout: {tp, pp, dp, ep} instead"
 _PLACEMENT = "rayserve-par places the ranks itself"
@@ -63,27 +62,6 @@ OWNED_ENGINE_ARGUMENTS: Mapping[str, str] = {
     "ssl_ca_certs": _FRONT,
     "root_path": _FRONT,
 }
-
-
-class StrictModel(BaseModel):
-    """Frozen model that refuses unknown keys with the nearest valid name."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    _subject: ClassVar[str] = "args"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            for key in data:
-                if key not in cls.model_fields:
-                    near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0.4)
-                    hint = f"did you mean {near[0]!r}? " if near else ""
-                    raise ValueError(
-                        f"unknown key {key!r} in {cls._subject}; {hint}"
-                        f"valid keys: {', '.join(cls.model_fields)}"
-                    )
-        return data
 
 
 class LayoutArgs(StrictModel):
@@ -155,6 +133,8 @@ class AppArgs(StrictModel):
     aliases: further names that clients may ask for.
     num_replicas: a number, or "fit" for as many instances as the cluster holds at deployment;
         without it as many as carry workload.rate, or 1.
+    admission: API keys, limits and bounds of requests; see docs/admission.md.
+    drain_timeout_s: how long an instance that is to stop may finish what it has begun.
     engine: vLLM's engine and server arguments by their Python names.
     """
 
@@ -168,7 +148,9 @@ class AppArgs(StrictModel):
     num_replicas: PositiveInt | Literal["fit"] | None = None
     autoscaling: AutoscalingArgs | None = None
     kv_allowance: PositiveFloat = 1.8
-    max_ongoing_requests: PositiveInt = 512
+    max_ongoing_requests: PositiveInt = 4096
+    admission: AdmissionArgs = AdmissionArgs()
+    drain_timeout_s: PositiveFloat = 600.0
     engine: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -7,6 +7,9 @@
 | rayserve_par_placement_verified | gauge | 1 when Ray's tables agree with the plan |
 | rayserve_par_engine_start_seconds | gauge | seconds from the replica's start to the first token |
 | rayserve_par_requests_total | counter | finished requests, by reason |
+| rayserve_par_admission_total | counter | requests that reached the replica, by outcome |
+| rayserve_par_in_flight | gauge | requests that admission has let through to the engine |
+| rayserve_par_concurrency_limit | gauge | requests that it would let through at once |
 | rayserve_par_ttft_seconds | histogram | time to first token, in the engine front |
 | rayserve_par_tpot_seconds | histogram | mean time per output token after the first, by request |
 
@@ -16,11 +19,13 @@ called `instance`, which Prometheus keeps for the address that it scrapes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
 from rayserve_par.planning.plan import Plan
+from rayserve_par.serving.admission.concurrency import AdaptiveLimit
 
 FACTS_PERIOD_SECONDS = 5.0
 LABELS = ("model", "instance_id", "node")
@@ -39,6 +44,20 @@ class InstanceMetrics:
     gpus: Gauge
     placement_verified: Gauge
     engine_start_seconds: Gauge
+    admission: Counter
+    in_flight: Gauge
+    concurrency_limit: Gauge
+    _exported_outcomes: dict[str, int] = field(default_factory=dict)
+
+    def export_admission(self, outcomes: Mapping[str, int], limit: AdaptiveLimit) -> None:
+        """Export what became of requests since the last call, and the limit now."""
+        for outcome, count in outcomes.items():
+            new = count - self._exported_outcomes.get(outcome, 0)
+            if new:
+                self.admission.inc(new, tags={"outcome": outcome})
+        self._exported_outcomes = dict(outcomes)
+        self.in_flight.set(limit.in_flight)
+        self.concurrency_limit.set(limit.limit)
 
     def export_facts(self, plan: Plan, *, verified: bool, start_seconds: float) -> None:
         """Export what is fixed for the life of the instance.
@@ -81,6 +100,12 @@ def instance_metrics(model: str, instance: str, node: str) -> InstanceMetrics:
         tag_keys=(*LABELS, "reason"),
     )
     requests.set_default_tags(labels)
+    admission = Counter(
+        "rayserve_par_admission_total",
+        description="Requests that reached the replica, by outcome: ok, or why not.",
+        tag_keys=(*LABELS, "outcome"),
+    )
+    admission.set_default_tags(labels)
     return InstanceMetrics(
         requests=requests,
         ttft_seconds=histogram(
@@ -97,4 +122,7 @@ def instance_metrics(model: str, instance: str, node: str) -> InstanceMetrics:
         engine_start_seconds=gauge(
             "engine_start_seconds", "Seconds from the replica's start to the first token."
         ),
+        admission=admission,
+        in_flight=gauge("in_flight", "Requests let through to the engine."),
+        concurrency_limit=gauge("concurrency_limit", "Requests let through at once at most."),
     )

@@ -1,8 +1,9 @@
 """The Serve replica: exactly one instance, behind vLLM's own OpenAI server.
 
-Its life: start the instance -> verify the placement -> build vLLM's app -> serve. When the engine
-or a rank ends, the process leaves at once, so that Serve drops the replica, frees its placement
-group and starts the whole instance anew.
+Its life: start the instance -> verify the placement -> build vLLM's app behind the admission ->
+serve. When the engine or a rank ends, requests under way get their error, new ones are sent to
+other instances, and the process leaves, so that Serve drops the replica, frees its placement group
+and starts the whole instance anew.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import serve
 
+from rayserve_par.serving.admission.usage import UsageSink
 from rayserve_par.serving.health import GenerationProof
+from rayserve_par.serving.instance_admission import make_gate
 from rayserve_par.serving.instance_metrics import (
     FACTS_PERIOD_SECONDS,
     InstanceMetrics,
@@ -26,14 +29,20 @@ from rayserve_par.serving.rank_table import InstanceRecord, forget_instance, pub
 from rayserve_par.serving.replica_spec import ReplicaSpec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastapi import FastAPI
 
+    from rayserve_par.serving.admission.concurrency import EngineLoad
+    from rayserve_par.serving.admission.gate import Gate
     from rayserve_par.serving.vllm_bridge.instance import Instance
 
 logger = logging.getLogger("ray.serve")
 
-# Long enough for vLLM to answer the requests in flight with its own error body.
-_LEAVE_AFTER_SECONDS = 0.3
+# At most so long do requests get their error from an engine that has ended; what was written last
+# then needs a moment to leave the process.
+_LEAVE_WITHIN_SECONDS = 5.0
+_LAST_WORD_SECONDS = 0.2
 
 
 class ModelReplica:
@@ -44,16 +53,26 @@ class ModelReplica:
         self._instance: Instance | None = None
         self._group_id: str | None = None
         self._exporting: asyncio.Task[None] | None = None
+        self._gate: Gate | None = None
         self._proof = GenerationProof(self._generate_one_token)
 
     async def __serve_build_asgi_app__(self) -> FastAPI:
+        from rayserve_par.serving.admission.middleware import AdmissionMiddleware
         from rayserve_par.serving.verification import verify_placement
+        from rayserve_par.serving.vllm_bridge.engine_load import LatestLoad
         from rayserve_par.serving.vllm_bridge.instance import start_instance
-        from rayserve_par.serving.vllm_bridge.stat_logger import stat_loggers
+        from rayserve_par.serving.vllm_bridge.request_context import carry_request_context
+        from rayserve_par.serving.vllm_bridge.stat_logger import StepListeners, stat_loggers
 
-        metrics = self._make_metrics()
+        metrics, load, usage = self._make_metrics(), LatestLoad(), UsageSink()
+        listeners = StepListeners(
+            on_tokens=self._proof.on_step,
+            on_load=load.on_scheduler_stats,
+            on_finished=usage.on_finished,
+        )
+        gate = self._make_gate(load, usage)
         self._instance = await start_instance(
-            self._spec, stat_loggers(metrics, self._node, self._proof.on_step)
+            self._spec, stat_loggers(metrics, self._node, listeners)
         )
         self._instance.watch(self._leave)
         verdict = verify_placement(self._spec.placement)
@@ -67,10 +86,26 @@ class ModelReplica:
             )
         logger.info("Placement verified:\n%s", verdict.actual)
         self._publish(self._instance.start_seconds)
+        self._gate = gate
         self._exporting = asyncio.create_task(self._keep_exporting(metrics))
+        carry_request_context(self._instance.engine, usage.on_started)
         # vLLM's /health asks the engine client; it shall be true only while tokens come.
         self._instance.engine.check_health = self.check_health
-        return await self._instance.build_asgi_app()
+        app = await self._instance.build_asgi_app()
+        app.add_middleware(AdmissionMiddleware, gate=gate)
+        await gate.start()
+        return app
+
+    def _make_gate(self, load: Callable[[], EngineLoad | None], usage: UsageSink) -> Gate:
+        replica = serve.get_replica_context()
+        return make_gate(
+            self._spec,
+            app=replica.app_name,
+            replica_id=replica.replica_id.unique_id,
+            engine_load=load,
+            engine_failed=lambda: self._instance is not None and self._instance.failed,
+            usage=usage,
+        )
 
     async def check_health(self) -> None:
         """Serve's and vLLM's health check.
@@ -99,6 +134,8 @@ class ModelReplica:
     async def _keep_exporting(self, metrics: InstanceMetrics) -> None:
         while True:
             self._export_facts(metrics, verified=True)
+            if self._gate is not None:
+                metrics.export_admission(self._gate.outcomes, self._gate.limit)
             await asyncio.sleep(FACTS_PERIOD_SECONDS)
 
     @property
@@ -134,7 +171,12 @@ class ModelReplica:
 
     def _leave(self, reason: str) -> None:
         logger.error("The replica leaves: %s.", reason)
-        time.sleep(_LEAVE_AFTER_SECONDS)
+        end = time.monotonic() + _LEAVE_WITHIN_SECONDS
+        if self._gate is not None:
+            self._gate.draining = True
+            while self._gate.responses and time.monotonic() < end:
+                time.sleep(_LAST_WORD_SECONDS / 4)
+        time.sleep(_LAST_WORD_SECONDS)
         os._exit(1)
 
     def __del__(self) -> None:

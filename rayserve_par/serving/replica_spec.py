@@ -8,6 +8,7 @@ from typing import Any
 
 from rayserve_par.placement.bundles import Placement
 from rayserve_par.planning.plan import Plan
+from rayserve_par.serving.admission.args import AdmissionArgs
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class ReplicaSpec:
     """Everything one replica needs; pickled into Serve's deployment.
 
     `model_path` is what vLLM loads (folder or hub id), `served_model_name` what clients ask for,
+    `admission` what it lets through, `most_replicas` how many share the keys' limits at most,
     `aliases` its further names, `cpu_ranks` whether the ranks are CPU processes, `worker_env`
     variables for every rank.
     """
@@ -24,6 +26,8 @@ class ReplicaSpec:
     plan: Plan
     placement: Placement
     aliases: tuple[str, ...] = ()
+    admission: AdmissionArgs = field(default_factory=AdmissionArgs)
+    most_replicas: int = 1
     cpu_ranks: bool = False
     engine: Mapping[str, Any] = field(default_factory=dict)
     worker_env: Mapping[str, str] = field(default_factory=dict)
@@ -32,3 +36,9 @@ class ReplicaSpec:
     def single_rank(self) -> bool:
         """Whether the instance is one rank, which then runs in the replica's own engine process."""
         return self.plan.layout.gpus == 1
+
+    @property
+    def max_num_seqs(self) -> int | None:
+        """Requests that the engine runs at once, where the config says so."""
+        value = self.engine.get("max_num_seqs")
+        return value if isinstance(value, int) else None

@@ -1,4 +1,4 @@
-"""vLLM stat logger that feeds this instance's own metrics and its proof of life.
+"""vLLM stat logger that feeds this instance's metrics, its proof of life and its admission.
 
 vLLM calls `record` once per engine step with what that step finished. Its own metrics go to Ray's
 Prometheus endpoint through `RayPrometheusStatLogger`; this one adds ours beside them.
@@ -7,6 +7,7 @@ Prometheus endpoint through `RayPrometheusStatLogger`; this one adds ours beside
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,21 @@ if TYPE_CHECKING:
     from rayserve_par.serving.instance_metrics import InstanceMetrics
 
 
+@dataclass(frozen=True, slots=True)
+class StepListeners:
+    """What is told of the engine's steps.
+
+    on_tokens(): tokens were made. on_load(stats, engine index): the queues after the step.
+    on_finished(request id, prompt tokens, output tokens): a request ended.
+    """
+
+    on_tokens: Callable[[], None]
+    on_load: Callable[[SchedulerStats, int], None]
+    on_finished: Callable[[str | None, int, int], None]
+
+
 class InstanceStatLogger(StatLoggerBase):
-    """Records requests, TTFT and TPOT, and tells `on_step` that the engine made tokens."""
+    """Records requests, TTFT and TPOT, and tells the listeners of every step."""
 
     def __init__(
         self,
@@ -30,10 +44,10 @@ class InstanceStatLogger(StatLoggerBase):
         engine_index: int = 0,
         *,
         metrics: InstanceMetrics,
-        on_step: Callable[[], None],
+        listeners: StepListeners,
     ) -> None:
         self._metrics = metrics
-        self._on_step = on_step
+        self._listeners = listeners
 
     def record(
         self,
@@ -42,10 +56,12 @@ class InstanceStatLogger(StatLoggerBase):
         mm_cache_stats: Any = None,
         engine_idx: int = 0,
     ) -> None:
+        if scheduler_stats is not None:
+            self._listeners.on_load(scheduler_stats, engine_idx)
         if iteration_stats is None:
             return
         if iteration_stats.num_generation_tokens:
-            self._on_step()
+            self._listeners.on_tokens()
         ttfts_seconds = list(iteration_stats.time_to_first_tokens_iter)
         for request in iteration_stats.finished_requests:
             if _is_probe(request):
@@ -53,6 +69,11 @@ class InstanceStatLogger(StatLoggerBase):
                 if request.e2e_latency in ttfts_seconds:
                     ttfts_seconds.remove(request.e2e_latency)
                 continue
+            self._listeners.on_finished(
+                getattr(request, "request_id", None),
+                request.num_prompt_tokens,
+                request.num_generation_tokens,
+            )
             self._metrics.requests.inc(tags={"reason": str(request.finish_reason)})
             if request.num_generation_tokens > 1:
                 self._metrics.tpot_seconds.observe(request.mean_time_per_output_token)
@@ -99,9 +120,9 @@ def vllm_stat_logger(node: str) -> type[Any]:
     return NodeStatLogger
 
 
-def stat_loggers(metrics: InstanceMetrics, node: str, on_step: Callable[[], None]) -> list[Any]:
+def stat_loggers(metrics: InstanceMetrics, node: str, listeners: StepListeners) -> list[Any]:
     """Stat logger factories for `AsyncLLM`: vLLM's metrics through Ray, and this instance's."""
     return [
         vllm_stat_logger(node),
-        partial(InstanceStatLogger, metrics=metrics, on_step=on_step),
+        partial(InstanceStatLogger, metrics=metrics, listeners=listeners),
     ]

@@ -1,0 +1,195 @@
+"""What one replica's admission knows, apart from any single request: keys, leases, load, bodies.
+
+Made by the replica before its application, started in the replica's event loop. Everything that
+takes time happens in `_keep`, off the requests' path: keys and node addresses once a second and
+every ten, the concurrency limit every half second, stalled clients and unreported usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rayserve_par.serving.admission.args import AdmissionArgs, LimitArgs
+from rayserve_par.serving.admission.body import BodyBudget
+from rayserve_par.serving.admission.concurrency import (
+    WINDOW_SECONDS,
+    AdaptiveLimit,
+    EngineLoad,
+    concurrency_limit,
+)
+from rayserve_par.serving.admission.key_limits import ANONYMOUS, CallerLimits, caller_limits
+from rayserve_par.serving.admission.key_source import KeySource
+from rayserve_par.serving.admission.keys import KeyEntry, KeySet
+from rayserve_par.serving.admission.lease_client import LeaseClient
+from rayserve_par.serving.admission.ledger import Ledger
+from rayserve_par.serving.admission.local_ledger import LocalLedger
+from rayserve_par.serving.admission.response import Response
+from rayserve_par.serving.admission.usage import UsageSink
+
+logger = logging.getLogger("ray.serve")
+
+_RELOAD_SECONDS = 1.0
+_ADDRESSES_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a key's entry, or None without keys; and its limits as pools."""
+
+    entry: KeyEntry | None
+    limits: CallerLimits
+
+    @property
+    def priority(self) -> int:
+        """vLLM's: lower is served earlier."""
+        return 0 if self.entry is None else self.entry.priority
+
+    @property
+    def name(self) -> str | None:
+        """The key's name."""
+        return None if self.entry is None else self.entry.name
+
+
+class Gate:
+    """Admission of one replica.
+
+    names: what the instance's model is called, the first name first.
+    ledger: where limits are shared with other replicas; without it they are this replica's own.
+    engine_load: the engine's numbers as of its latest step; None while it has none.
+    engine_failed: whether the engine has ended, so that its errors are worth a try elsewhere.
+    node_addresses: of the Ray cluster's nodes; called in a thread.
+    """
+
+    def __init__(
+        self,
+        args: AdmissionArgs,
+        *,
+        names: Sequence[str],
+        keys: KeySource | None = None,
+        ledger: Ledger | None = None,
+        holder: str = "replica",
+        replicas: int = 1,
+        max_num_seqs: int | None = None,
+        engine_load: Callable[[], EngineLoad | None] = lambda: None,
+        engine_failed: Callable[[], bool] = lambda: False,
+        node_addresses: Callable[[], Collection[str]] = tuple,
+        usage: UsageSink | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.args = args
+        self.names = tuple(names)
+        self.clock = clock
+        self.draining = False
+        self.limit: AdaptiveLimit = concurrency_limit(args.concurrency, max_num_seqs)
+        self.bodies = BodyBudget(args.max_buffered_bytes)
+        self.usage = UsageSink() if usage is None else usage
+        self.engine_failed = engine_failed
+        self.responses: set[Response] = set()
+        # Requests by what became of them: "ok" or a refusal's code.
+        self.outcomes: Counter[str] = Counter()
+        self.addresses: frozenset[str] = frozenset()
+        self.anonymous = Caller(None, caller_limits(ANONYMOUS, args.anonymous_limits))
+        self.leases: LeaseClient | None = None
+        self._source = keys
+        self._keys = KeySet(())
+        self._callers: dict[str, Caller] = {}
+        self._engine_load = engine_load
+        self._node_addresses = node_addresses
+        self._ledger: Ledger = ledger or LocalLedger(clock)
+        self._holder, self._replicas = holder, replicas
+        self._set_callers()
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Join the ledger and begin to keep everything current."""
+        self.addresses = frozenset(await asyncio.to_thread(self._node_addresses))
+        await self._start_leases()
+        self._keeping = asyncio.create_task(self._keep())
+
+    async def stop(self) -> None:
+        """Give the leases back."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+        if self.leases is not None:
+            await self.leases.stop()
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers need a key."""
+        return self._source is not None
+
+    def caller(self, secret: bytes | None) -> Caller | None:
+        """Who has `secret`; None where it is wrong, missing or expired."""
+        entry = None if secret is None else self._keys.find(secret)
+        if entry is None or entry.expired(time.time()):
+            return None
+        return self._callers[entry.name]
+
+    def status(self) -> dict[str, Any]:
+        """The document that the front polls."""
+        load = self._engine_load() or EngineLoad()
+        return {
+            "model": self.names[0],
+            "names": list(self.names),
+            "running": load.running,
+            "waiting": load.waiting,
+            "kv_usage": round(load.kv_usage, 4),
+            "in_flight": self.limit.in_flight,
+            "limit": int(self.limit.limit),
+            "draining": self.draining,
+        }
+
+    def _has_limits(self) -> bool:
+        callers = (self.anonymous, *self._callers.values())
+        return any(caller.limits.uses for caller in callers)
+
+    def _set_callers(self) -> None:
+        if self._source is not None:
+            self._keys = self._source.keys
+        defaults: LimitArgs = self.args.default_limits
+        self._callers = {
+            entry.name: Caller(entry, caller_limits(entry.name, entry.limits.over(defaults)))
+            for entry in self._keys.entries
+        }
+
+    async def _start_leases(self) -> None:
+        if self.leases is None and self._has_limits():
+            leases = LeaseClient(
+                self._ledger, self._holder, replicas=self._replicas, clock=self.clock
+            )
+            await leases.start()
+            self.leases = leases
+
+    async def _keep(self) -> None:
+        reload_at = addresses_at = looked_at = self.clock()
+        while True:
+            await asyncio.sleep(WINDOW_SECONDS)
+            now = self.clock()
+            try:
+                self.limit.observe(now, self._engine_load())
+                self.usage.sweep(now)
+                for response in tuple(self.responses):
+                    response.look(now - looked_at, self.args.stream_stall_s)
+                looked_at = now
+                if now - reload_at >= _RELOAD_SECONDS:
+                    reload_at = now
+                    await self._reload_keys()
+                if now - addresses_at >= _ADDRESSES_SECONDS:
+                    addresses_at = now
+                    found = await asyncio.to_thread(self._node_addresses)
+                    self.addresses = frozenset(found)
+            except Exception:
+                logger.exception("Keeping the admission current failed; it goes on.")
+
+    async def _reload_keys(self) -> None:
+        if self._source is None or not await asyncio.to_thread(self._source.reload):
+            return
+        self._set_callers()
+        await self._start_leases()

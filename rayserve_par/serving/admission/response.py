@@ -1,0 +1,153 @@
+"""One answer on its way to the client.
+
+Its start is held back until its first part: until then the request can fail as a whole, be
+answered with an error, or be tried elsewhere by the front. Afterwards each part costs a few
+attribute writes; whether a client still reads is seen by a sweep over all answers, which notices a
+`send` that does not return.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+
+from rayserve_par.serving.admission.refusal import Message, Refusal, Send, shed
+
+_EVENT_STREAM = b"text/event-stream"
+_ERROR_EVENT = b'data: {"error"'
+ENGINE_ENDED = shed("The engine of this instance has ended; others take new requests.", 1.0)
+
+
+class Response:
+    """The sending side of one request; `task` is what is cancelled to cut it."""
+
+    __slots__ = (
+        "_engine_failed",
+        "_first_bytes",
+        "_on_first",
+        "_send",
+        "_start",
+        "blocked",
+        "complete",
+        "gone",
+        "is_stream",
+        "parts",
+        "seen_part",
+        "seen_seconds",
+        "stalled",
+        "started",
+        "status",
+        "task",
+    )
+
+    def __init__(
+        self,
+        send: Send,
+        on_first: Callable[[Response], None],
+        engine_failed: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._send = send
+        self._engine_failed = engine_failed
+        self._on_first = on_first
+        self._start: Message | None = None
+        self._first_bytes = 0
+        self.task: asyncio.Task[object] | None = None
+        self.status = 0
+        self.is_stream = False
+        self.started = False
+        self.complete = False
+        self.blocked = False
+        self.gone = False
+        self.stalled = False
+        self.parts = 0
+        self.seen_part = -1
+        self.seen_seconds = 0.0
+
+    async def send(self, message: Message) -> None:
+        """ASGI's send for the application."""
+        if self.complete:
+            return
+        if self.started:
+            if self.gone:
+                return
+            self.parts += 1
+            self.blocked = True
+            try:
+                await self._send(message)
+            except asyncio.CancelledError:
+                self._cancel_the_source()
+                return
+            self.blocked = False
+            if not message.get("more_body", False):
+                self.complete = True
+            return
+        if message["type"] == "http.response.start":
+            self._start = message
+            self.status = message["status"]
+            return
+        if self._start is None:
+            raise RuntimeError(f"{message['type']} was sent before http.response.start")
+        if self._is_an_end(message):
+            await self.fail(ENGINE_ENDED)
+            return
+        for name, value in self._start.get("headers", ()):
+            if name == b"content-type":
+                self.is_stream = value.startswith(_EVENT_STREAM)
+        self.started = True
+        self._first_bytes = len(message.get("body", b""))
+        self._on_first(self)
+        self.blocked = True
+        await self._send(self._start)
+        self.blocked = False
+        await self.send(message)
+
+    def _cancel_the_source(self) -> None:
+        """Let a cancellation that met a blocked `send` reach what makes the parts.
+
+        Raised here, it would leave an async generator suspended at its `yield`, closed by the
+        garbage collector some day; its request would keep the engine's memory until then. So this
+        part is dropped, and the task is cancelled again where it waits next: in the generator.
+        """
+        self.gone = True
+        task = asyncio.current_task()
+        assert task is not None, "a cancellation comes through a task"
+        task.uncancel()
+        asyncio.get_running_loop().call_soon(task.cancel)
+
+    @property
+    def estimated_tokens(self) -> int:
+        """Tokens of the answer: a part of a stream is one or more, four bytes of JSON are one."""
+        return self.parts if self.is_stream else self._first_bytes // 4
+
+    def _is_an_end(self, first: Message) -> bool:
+        """Whether the answer is nothing but the error of an engine that has ended."""
+        is_error = self.status >= 500 or first.get("body", b"").startswith(_ERROR_EVENT)
+        return is_error and self._engine_failed()
+
+    def look(self, seconds: float, limit_seconds: float) -> None:
+        """A sweep `seconds` after the last one: cut the answer if its client takes nothing."""
+        if not self.blocked or self.parts != self.seen_part:
+            self.seen_part, self.seen_seconds = self.parts, 0.0
+            return
+        self.seen_seconds += seconds
+        if self.seen_seconds >= limit_seconds and self.task is not None and not self.stalled:
+            self.stalled = True
+            self.task.cancel()
+
+    async def fail(self, refusal: Refusal) -> None:
+        """End with an error: as the answer, or as an event of the stream that has begun.
+
+        An answer that has begun and is no event stream stays incomplete, so that the server closes
+        the connection and the client sees that it was cut.
+        """
+        if self.complete:
+            return
+        if not self.started:
+            self.status = refusal.status
+            await refusal.send(self._send)
+        elif self.is_stream:
+            event = {**refusal.error["error"], "code": refusal.code or refusal.status}
+            data = b"data: %s\n\ndata: [DONE]\n\n" % json.dumps({"error": event}).encode()
+            await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        self.complete = True
