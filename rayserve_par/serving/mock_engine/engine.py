@@ -1,0 +1,125 @@
+"""The scheduler in real time: one timer per step for all sequences, whatever their number.
+
+A step ends when its time is over; the next one begins at that moment, not when the event loop got
+round to it, so lateness does not add up and the throughput is that of the set times as long as the
+machine keeps up on average. Consumers that are late get several tokens at once, as from vLLM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+from rayserve_par.serving.mock_engine.scheduler import Request, Scheduler
+from rayserve_par.serving.mock_engine.times import EngineTimes
+
+
+class EngineEndedError(RuntimeError):
+    """The engine has ended; no request will get another token."""
+
+
+class _Stream:
+    """What one request's consumer waits on."""
+
+    __slots__ = ("cached", "count", "error", "finished", "waiter")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.cached = 0
+        self.finished = False
+        self.error: str | None = None
+        self.waiter: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+class MockEngine:
+    """Runs a `Scheduler` on the event loop of the process."""
+
+    def __init__(self, times: EngineTimes, on_step: Callable[[], None] | None = None) -> None:
+        self.times = times
+        self.scheduler = Scheduler(times)
+        self._on_step = on_step
+        self._streams: dict[str, _Stream] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._step_end = 0.0
+        self._ended: str | None = None
+
+    @property
+    def errored(self) -> bool:
+        """Whether the engine has ended."""
+        return self._ended is not None
+
+    async def check_health(self) -> None:
+        """Whether the engine can generate.
+
+        Raises:
+            EngineEndedError: it has ended.
+        """
+        if self._ended is not None:
+            raise EngineEndedError(self._ended)
+
+    async def generate(self, request: Request) -> AsyncGenerator[tuple[int, int], None]:
+        """Yield (tokens made so far, cached prompt tokens); leaving the iterator frees the KV.
+
+        Raises:
+            EngineEndedError: the engine has ended.
+            ValueError: the request can never fit.
+        """
+        await self.check_health()
+        self.scheduler.add(request)
+        stream = self._streams[request.request_id] = _Stream()
+        if self._timer is None:
+            self._start_step(asyncio.get_running_loop().time())
+        seen = 0
+        try:
+            while True:
+                if stream.error is not None:
+                    raise EngineEndedError(stream.error)
+                if stream.count > seen:
+                    seen = stream.count
+                    yield seen, stream.cached
+                if stream.finished and stream.count == seen:
+                    return
+                if stream.count == seen and stream.error is None:
+                    stream.waiter = asyncio.get_running_loop().create_future()
+                    await stream.waiter
+        finally:
+            self._streams.pop(request.request_id, None)
+            self.scheduler.abort(request.request_id)
+
+    def end(self, reason: str) -> None:
+        """End for good: all streams fail."""
+        self._ended = reason
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for stream in self._streams.values():
+            stream.error = reason
+            stream.wake()
+
+    def _start_step(self, start: float) -> None:
+        step = self.scheduler.start_step()
+        if step is None:
+            self._timer = None
+            return
+        self._step_end = start + step.seconds
+        self._timer = asyncio.get_running_loop().call_at(self._step_end, self._finish_step)
+
+    def _finish_step(self) -> None:
+        try:
+            self._deliver_step()
+            self._start_step(self._step_end)
+        except Exception as error:
+            self.end(f"the scheduler failed: {error!r}")
+            raise
+
+    def _deliver_step(self) -> None:
+        for token in self.scheduler.finish_step():
+            stream = self._streams[token.request_id]
+            stream.count, stream.finished, stream.cached = token.count, token.finished, token.cached
+            stream.wake()
+        if self._on_step is not None:
+            self._on_step()

@@ -1,0 +1,55 @@
+"""Times and capacities: the step's formula, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from rayserve_par.errors import RefusedError
+from rayserve_par.serving.mock_engine.times import EngineTimes
+
+
+@pytest.mark.parametrize(
+    ("sequences", "prefill_tokens", "seconds"),
+    [
+        (1, 0, 0.0301),
+        (10, 0, 0.031),
+        (1, 500, 0.1301),  # 500 tokens / 5000 tokens a second on top
+    ],
+)
+def test_step_seconds(sequences: int, prefill_tokens: int, seconds: float) -> None:
+    times = EngineTimes(
+        prefill_tokens_per_second=5000, step_base_seconds=0.03, step_seconds_per_sequence=1e-4
+    )
+    assert times.step_seconds(sequences, prefill_tokens) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "blocks"), [(0, 0), (1, 1), (15, 1), (16, 1), (17, 2), (160, 10)]
+)
+def test_blocks_of(tokens: int, blocks: int) -> None:
+    assert EngineTimes().blocks_of(tokens) == blocks
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"kv_block": 10}, "did you mean 'kv_blocks'"),
+        ({"kv_blocks": 0}, "above 0"),
+        ({"kv_blocks": "many"}, "not a number"),
+        ({"max_num_seqs": 1.5}, "not a number"),
+        ({"step_base_seconds": float("nan")}, "not a number"),
+        ({"step_base_seconds": True}, "not a number"),
+        ({"prefill_tokens_per_second": -1}, "above 0"),
+        ({"scheduling_policy": "lifo"}, "fcfs, priority"),
+        ({"max_num_seqs": 64, "max_num_batched_tokens": 32}, "32 is below max_num_seqs 64"),
+        ({"kv_blocks": 10}, "10 blocks x 16 tokens = 160 tokens"),
+    ],
+)
+def test_refused(data: dict[str, object], message: str) -> None:
+    with pytest.raises(RefusedError, match=message):
+        EngineTimes.from_mapping(data)
+
+
+def test_from_mapping_takes_every_field() -> None:
+    times = EngineTimes.from_mapping({"step_seconds_per_sequence": 0, "kv_blocks": 1024})
+    assert (times.step_seconds_per_sequence, times.kv_tokens) == (0, 16384)
