@@ -4,12 +4,13 @@ VENV ?= .venv
 CONFIG ?= configs/smollm2-pp2.yaml
 PORT ?= 8000
 BENCH_MODEL ?= tiny-llama
+MINUTES ?= 60
 EVIDENCE ?= ../shared/evidence
 MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e lint bench-front eval-planner clean
+.PHONY: help env serve test test-unit test-e2e lint bench-front bench-routing bench-scaling reliability soak eval-planner clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +37,19 @@ lint: env ## ruff and mypy
 
 bench-front: env ## bare vLLM server against ours, same run, at 1, 8, 32, 128 streams (BENCH_MODEL=...)
 	$(bin)/python -m benchmarks.front --model $(BENCH_MODEL)
+
+bench-routing: env ## a chat trace on mock engines behind HAProxy, by routing policy
+	$(bin)/python -m benchmarks.routing --json build/routing.json --markdown build/routing.md
+
+bench-scaling: env ## throughput over 1, 2, 4, 8 mock instances behind HAProxy
+	$(bin)/python -m benchmarks.scaling --json build/scaling.json
+
+reliability: env ## parts killed, drained, updated, overloaded under load (SCENARIOS="replica node")
+	$(bin)/python -m benchmarks.reliability $(SCENARIOS) --json build/reliability.json \
+	  $(if $(SCENARIOS),,--docs docs/reliability.md)
+
+soak: env ## a mixed load for an hour: outcomes and memory slopes (MINUTES=...)
+	$(bin)/python -m benchmarks.reliability.soak --minutes $(MINUTES) --json build/soak.json
 
 eval-planner: env ## the planner against measurements (EVIDENCE=..., MODEL_CONFIGS=...)
 	@if [ ! -d "$(EVIDENCE)" ] || [ ! -d "$(MODEL_CONFIGS)" ]; then \
