@@ -55,6 +55,18 @@ class Settings(BaseSettings):
         ge=1,
         description="Time for a body to arrive, or to fill the buffer; then 408.",
     )
+    keys_file: Path | None = Field(
+        default=None,
+        description="File of API keys, where the config names none.",
+    )
+    keys: str | None = Field(
+        default=None,
+        description="The text of such a file, where there is no file.",
+    )
+    open: bool = Field(
+        default=False,
+        description="Serve other hosts without API keys, as admission: {open: true}.",
+    )
     session: str | None = Field(
         default=None,
         description="Set by a local cluster in all of its processes, so that it can find them.",

@@ -31,8 +31,8 @@ def new_key(
     file: Annotated[Path | None, typer.Option(help=_FILE_HELP)] = None,
 ) -> None:
     """Make a key, print it once, and add its hash to the file (or print the entry)."""
-    from rayserve_par.serving.admission.key_source import KeySettings
     from rayserve_par.serving.admission.keys import hash_of, new_secret
+    from rayserve_par.settings import load_settings
 
     secret = new_secret()
     limits = {"requests_per_minute": rpm, "tokens_per_minute": tpm, "concurrency": concurrency}
@@ -45,7 +45,7 @@ def new_key(
         "expires": expires,
     }
     entry = _checked({key: value for key, value in wanted.items() if value})
-    path = file or KeySettings().keys_file
+    path = file or load_settings().keys_file
     if path is None:
         typer.echo(_yaml([entry]), nl=False)
     else:

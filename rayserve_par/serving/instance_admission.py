@@ -12,6 +12,7 @@ from rayserve_par.serving.admission.key_source import open_key_source
 from rayserve_par.serving.admission.ray_ledger import RayLedger
 from rayserve_par.serving.admission.usage import UsageSink
 from rayserve_par.serving.replica_spec import ReplicaSpec
+from rayserve_par.settings import load_settings
 
 
 def make_gate(
@@ -28,8 +29,9 @@ def make_gate(
     Raises:
         RefusedError: the API keys cannot be read.
     """
+    opened = spec.admission.open or load_settings().open
     return Gate(
-        spec.admission,
+        spec.admission.model_copy(update={"open": opened}),
         names=(spec.served_model_name, *spec.aliases),
         keys=open_key_source(spec.admission.keys_file),
         ledger=RayLedger(app),

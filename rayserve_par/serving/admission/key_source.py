@@ -13,23 +13,13 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
 from rayserve_par.errors import RefusedError
 from rayserve_par.serving.admission.keys import KeySet, parse_keys
+from rayserve_par.settings import Settings, load_settings
 
 logger = logging.getLogger("ray.serve")
 
 _Identity = tuple[int, int, int, int]
-
-
-class KeySettings(BaseSettings):
-    """The environment's part, read when the object is made."""
-
-    model_config = SettingsConfigDict(env_prefix="RAYSERVE_PAR_", frozen=True)
-
-    keys_file: Path | None = None
-    keys: str | None = None
 
 
 @dataclass(slots=True)
@@ -60,13 +50,13 @@ class KeySource:
         return True
 
 
-def open_key_source(keys_file: str | None, settings: KeySettings | None = None) -> KeySource | None:
+def open_key_source(keys_file: str | None, settings: Settings | None = None) -> KeySource | None:
     """The configured keys, or None where none are configured.
 
     Raises:
         RefusedError: the file cannot be read or its keys are not valid.
     """
-    settings = settings or KeySettings()
+    settings = settings or load_settings()
     path = Path(keys_file) if keys_file is not None else settings.keys_file
     if path is not None:
         try:
@@ -82,9 +72,9 @@ def open_key_source(keys_file: str | None, settings: KeySettings | None = None) 
     return None
 
 
-def has_keys(keys_file: str | None, settings: KeySettings | None = None) -> bool:
+def has_keys(keys_file: str | None, settings: Settings | None = None) -> bool:
     """Whether keys are configured here; they are not read."""
-    settings = settings or KeySettings()
+    settings = settings or load_settings()
     return keys_file is not None or settings.keys_file is not None or settings.keys is not None
 
 

@@ -47,6 +47,7 @@ def test_a_misplaced_rank_stops_the_replica(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(instance, "start_instance", start)
     monkeypatch.setattr(verification, "verify_placement", lambda _: verdict)
     monkeypatch.setattr(ModelReplica, "_make_metrics", lambda _: metrics)
+    monkeypatch.setattr(ModelReplica, "_make_gate", lambda *_: None)
     spec: Any = SimpleNamespace(placement=PLACEMENT, plan=None)
     replica = ModelReplica(spec)
     with pytest.raises(RuntimeError, match="not what the plan says") as caught:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from rayserve_par.cli.main import app
 from rayserve_par.errors import RefusedError
 from rayserve_par.serving.admission.args import LimitArgs
-from rayserve_par.serving.admission.key_source import KeySettings, open_key_source
+from rayserve_par.serving.admission.key_source import open_key_source
 from rayserve_par.serving.admission.keys import (
     KeyEntry,
     KeySet,
@@ -22,6 +22,7 @@ from rayserve_par.serving.admission.keys import (
     new_secret,
     parse_keys,
 )
+from rayserve_par.settings import Settings
 
 HASH = "a" * 64
 
@@ -112,17 +113,17 @@ def test_the_first_source_that_is_set_counts(tmp_path: Path) -> None:
     configured, environment = tmp_path / "a.yaml", tmp_path / "b.yaml"
     configured.write_text(text("configured"))
     environment.write_text(text("environment"))
-    both = KeySettings(keys_file=environment, keys=text("inline"))
+    both = Settings(keys_file=environment, keys=text("inline"))
 
-    def names(keys_file: str | None, settings: KeySettings) -> list[str]:
+    def names(keys_file: str | None, settings: Settings) -> list[str]:
         source = open_key_source(keys_file, settings)
         assert source is not None
         return [each.name for each in source.keys.entries]
 
     assert names(str(configured), both) == ["configured"]
     assert names(None, both) == ["environment"]
-    assert names(None, KeySettings(keys=text("inline"))) == ["inline"]
-    assert open_key_source(None, KeySettings()) is None
+    assert names(None, Settings(keys=text("inline"))) == ["inline"]
+    assert open_key_source(None, Settings()) is None
 
 
 def test_settings_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +141,7 @@ def test_a_missing_file_is_refused_at_the_start(tmp_path: Path) -> None:
 def test_reload_follows_the_file_and_keeps_the_last_good_keys(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text(text("old"))
-    source = open_key_source(str(path), KeySettings())
+    source = open_key_source(str(path), Settings())
     assert source is not None
     assert not source.reload()
     replacement = tmp_path / "new.yaml"

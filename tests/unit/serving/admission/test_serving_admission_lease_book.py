@@ -124,7 +124,7 @@ def test_a_limit_that_changes_moves_the_room() -> None:
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 6), st.integers(2, 5), st.randoms(use_true_random=False))
 def test_no_holder_starves_while_others_are_greedy(
-    capacity: int, count: int, random: object
+    capacity: int, count: int, random: Random
 ) -> None:
     """All ask all the time; a slot's use ends now and then; what is owed goes back."""
     spec, book, now = PoolSpec("k/concurrency", capacity), LeaseBook(), 0.0
