@@ -10,7 +10,7 @@ from rich.console import Console
 
 from rayserve_par.cli.status_command import ADDRESS_HELP
 
-_LIMIT_SECONDS = 120.0
+_LIMIT_SECONDS = 720.0  # more than the drain_timeout_s of an application
 
 
 def delete(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = Path("configs/smollm2-pp2.yaml")
 _WATCH_SECONDS = 2.0
+_DRAIN_POLL_SECONDS = 0.2
 
 
 def serve(
@@ -57,8 +58,12 @@ def serve(
         sys.exit(1)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM: what has begun is finished first."""
+
+
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    raise TerminatedError if number == signal.SIGTERM else KeyboardInterrupt
 
 
 def _check_engine(config: ServeConfig) -> None:
@@ -107,7 +112,11 @@ def _run(console: Console, cluster: LocalCluster, config: ServeConfig) -> None:
     with stage(console, "Starting Ray's dashboard"):
         cluster.start_dashboard()
     console.print("Serving until Ctrl-C.")
-    _watch(console, client)
+    try:
+        _watch(console, client)
+    except TerminatedError:
+        _drain(console, client, config)
+        raise
 
 
 def _start_with_serve(cluster: LocalCluster, document: dict[str, Any]) -> None:
@@ -151,6 +160,18 @@ def _watch(console: Console, client: ServeClient) -> None:
             if last.setdefault(app.name, app.status) != app.status:
                 console.print(f"{app.name}: {last[app.name]} -> {app.status}")
                 last[app.name] = app.status
+
+
+def _drain(console: Console, client: ServeClient, config: ServeConfig) -> None:
+    """Let requests under way finish, within their applications' drain_timeout_s."""
+    from rayserve_par.cli.stages import stage
+
+    names = [app.name for app in config.apps]
+    end = time.monotonic() + max(app.args.drain_timeout_s for app in config.apps)
+    with stage(console, "Letting requests finish (Ctrl-C stops at once)"):
+        client.delete(names)
+        while any(app.name in names for app in client.apps()) and time.monotonic() < end:
+            time.sleep(_DRAIN_POLL_SECONDS)
 
 
 def _stop(console: Console, cluster: LocalCluster) -> None:

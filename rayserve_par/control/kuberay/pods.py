@@ -147,6 +147,8 @@ def _env(options: PodOptions) -> list[dict[str, Any]]:
     return [
         {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"},
         {"name": "RAY_SERVE_HAPROXY_BINARY_PATH", "value": HAPROXY_LAUNCHER_IN_IMAGE},
+        # A reloaded HAProxy keeps its streams so long; an instance's drain_timeout_s is shorter.
+        {"name": "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S", "value": "660"},
         # Clients are other pods, so the front listens to the network: with keys, or openly.
         {"name": "RAYSERVE_PAR_FRONT_HOST", "value": "0.0.0.0"},
         # Ray runs its workers at niceness 15, which costs a replica its turn on a busy node.
