@@ -127,7 +127,7 @@ def _global_lines(apps: Sequence[App], settings: FrontSettings) -> tuple[str, ..
         # A thread keeps 512 kB of free memory by default. Without room for some buffers each
         # request takes new pages from the system, which costs 0.9 ms with 1 MiB.
         f"tune.memory.hot-size {_HOT_BUFFERS * buffer_bytes}",
-        # The choice of an instance is to run in one go: at most some 10,000 steps, for 64 kB of prompt.
+        # The choice of an instance is to run in one go: some 5,000 steps for 64 kB of prompt.
         "tune.lua.forced-yield 20000",
         f'lua-prepend-path "{LUA_FOLDER}/?.lua"',
         f'lua-load "{LUA_FOLDER}/front.lua" "{settings.lua_settings_file}"',

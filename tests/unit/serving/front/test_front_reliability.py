@@ -230,7 +230,7 @@ def test_streams_run_through_a_reload_and_the_old_process_leaves(front: Front) -
     for thread in threads:
         thread.join()
     assert [(one.text, one.cut_after) for one in streams] == [(WHOLE, None)] * 4
-    wait_until(lambda: not front.api.has_alive_old_procs(), "the old process has left", 5)
+    wait_until(lambda: not front.api.has_alive_old_procs(), "the old process has left", 20)
 
 
 def test_no_request_fails_while_haproxy_is_reloaded(front: Front) -> None:

@@ -21,7 +21,6 @@ local function is_up(server)
     local status = server.haproxy:get_stats().status
     return status:sub(1, 2) == "UP" or status == "no check"
 end
-fleet.is_up = is_up
 
 local function learn(backend, server, document)
     server.names = type(document.names) == "table" and document.names or { document.model }

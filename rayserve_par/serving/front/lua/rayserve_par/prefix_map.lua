@@ -6,8 +6,8 @@
 -- generations, and what is used moves into the young one.
 
 local GENERATION = 32768
-local SMALL_BLOCK, SMALL_BLOCKS = 128, 64
-local LARGE_BLOCK, LONGEST = 512, 65536
+local SMALL_BLOCK, SMALL_BLOCKS = 256, 64
+local LARGE_BLOCK, LONGEST = 1024, 65536
 
 local prefix_map = {}
 prefix_map.__index = prefix_map
@@ -31,12 +31,13 @@ function prefix_map.blocks(converters, body)
         return hashes
     end
     local last = math.min(#body, start + LONGEST)
-    local hash, at, size = 0, start + 1, SMALL_BLOCK
+    local hash, count, at, size = 0, 0, start + 1, SMALL_BLOCK
     while at + size - 1 <= last do
         hash = converters:xxh64(body:sub(at, at + size - 1), hash)
-        hashes[#hashes + 1] = hash
+        count = count + 1
+        hashes[count] = hash
         at = at + size
-        if #hashes == SMALL_BLOCKS then
+        if count == SMALL_BLOCKS then
             size = LARGE_BLOCK
         end
     end
@@ -53,13 +54,16 @@ function prefix_map:record(hashes, slot)
     if slot > 62 then
         return
     end
-    local bit = 1 << (slot - 1)
-    for _, hash in ipairs(hashes) do
-        local here = self.young[hash]
+    local bit, young, old = 1 << (slot - 1), self.young, self.old
+    for i = 1, #hashes do
+        local hash = hashes[i]
+        local here = young[hash]
         if not here then
             self.count = self.count + 1
+            young[hash] = (old[hash] or 0) | bit
+        elseif here & bit == 0 then
+            young[hash] = here | bit
         end
-        self.young[hash] = (here or self.old[hash] or 0) | bit
     end
     if self.count > GENERATION then
         self.old, self.young, self.count = self.young, {}, 0

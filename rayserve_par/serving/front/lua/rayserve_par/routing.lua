@@ -19,7 +19,7 @@ local BOUND = 1.25
 local KNOWN_SLACK = 2
 local WAITING_WEIGHT = 3
 local WORTHWHILE_SHARE = 0.25
-local HEAD_BLOCKS = 16
+local HEAD_BLOCKS = 8
 local MULTIPLIER = -7046029254386353131 -- 0x9E3779B97F4A7C15, the golden ratio in 64 bits
 
 local routing = {}
@@ -132,9 +132,8 @@ function policies.prefix(txn, servers, backend)
             or rendezvous(servers, hashes[math.min(#hashes, HEAD_BLOCKS)], "full")
     end
     found = found or least_loaded(servers)
-    return found, function()
-        map:record(hashes, found.slot)
-    end
+    map:record(hashes, found.slot)
+    return found
 end
 
 policies["least-loaded"] = function(_, servers)
@@ -153,21 +152,11 @@ policies["round-robin"] = function(_, servers, backend)
     return servers[turn % #servers + 1]
 end
 
--- The instance for this request; nil leaves it to HAProxy's own balancing.
+-- The instance for this request; nil leaves it to HAProxy's own balancing, as does one that HAProxy
+-- has found to be down since it was asked last.
 function routing.choose(txn, backend)
     local servers = measure(backend)
-    while #servers > 0 do
-        local found, chosen = policy(txn, servers, backend)
-        if fleet.is_up(found) then
-            if chosen then
-                chosen()
-            end
-            return found
-        end
-        found.usable = false
-        servers = measure(backend)
-    end
-    return nil
+    return #servers > 0 and policy(txn, servers, backend) or nil
 end
 
 function routing.start(settings)
