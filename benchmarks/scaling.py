@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from statistics import median
 
@@ -38,6 +39,8 @@ PROMPT_TOKENS = 33
 EDGE_SECONDS = 3.0
 TIMES = EngineTimes(step_base_seconds=0.05, answer_tokens=TOKENS)
 BOUND = 0.95
+# More than one cell sends; the engines live on, and must not know a later cell's prompts.
+_CELL_PROMPTS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +84,13 @@ def over_rounds(cells: Sequence[Cell]) -> Cell:
     )
 
 
-def measure(proxy: Proxy, engine_pids: Sequence[int], seconds: float) -> Cell:
-    """Load the instances behind `proxy` once."""
+def measure(proxy: Proxy, engine_pids: Sequence[int], seconds: float, first_number: int) -> Cell:
+    """Load the instances behind `proxy` once, with prompts numbered from `first_number`."""
     port = proxy.url.rsplit(":", 1)[1]
     command = [sys.executable, "-m", "benchmarks.routing.closed_loop", HOST, port]
     command += ["--streams", str(STREAMS * len(engine_pids))]
     command += ["--seconds", str(seconds + 2 * EDGE_SECONDS), "--tokens", str(TOKENS)]
+    command += ["--first-number", str(first_number)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as client:
         watched = [engine_pids, [proxy.pid], [client.pid]]
         time.sleep(EDGE_SECONDS)
@@ -139,6 +143,7 @@ def main() -> None:
     args = parser.parse_args()
     sizes = sorted(args.instances)
     rounds: dict[int, list[Cell]] = {size: [] for size in sizes}
+    cell_numbers = count()
     with (
         tempfile.TemporaryDirectory() as name,
         mock_engines(sizes[-1], TIMES, Path(name)) as engines,
@@ -147,7 +152,8 @@ def main() -> None:
             for size in sizes:
                 ports = [engine.port for engine in engines[:size]]
                 with haproxy(ports, Path(name), {}) as proxy:
-                    cell = measure(proxy, [engine.pid for engine in engines[:size]], args.seconds)
+                    pids = [engine.pid for engine in engines[:size]]
+                    cell = measure(proxy, pids, args.seconds, next(cell_numbers) * _CELL_PROMPTS)
                 print(f"round {number + 1}, {size} instances: {cell}")
                 rounds[size].append(cell)
     cells = {size: over_rounds(of_size) for size, of_size in rounds.items()}

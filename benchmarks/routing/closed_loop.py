@@ -82,15 +82,15 @@ def request_bytes(host: str, number: int, tokens: int) -> bytes:
 
 
 async def run(
-    host: str, port: int, *, streams: int, seconds: float, tokens: int
+    host: str, port: int, *, streams: int, seconds: float, tokens: int, first_number: int = 0
 ) -> list[tuple[float, float]]:
-    """(start, end) of each request.
+    """(start, end) of each request; `first_number` makes prompts that no earlier run has sent.
 
     Raises:
         RuntimeError: an answer was not what was asked for.
     """
     loop = asyncio.get_running_loop()
-    end, numbers = time.monotonic() + seconds, count()
+    end, numbers = time.monotonic() + seconds, count(first_number)
     done: list[tuple[float, float]] = []
     wanted = f'"completion_tokens":{tokens},'.encode()
 
@@ -115,11 +115,19 @@ def main() -> None:
     parser.add_argument("--streams", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--tokens", type=int, required=True)
+    parser.add_argument("--first-number", type=int, default=0)
     args = parser.parse_args()
     import uvloop
 
     done = uvloop.run(
-        run(args.host, args.port, streams=args.streams, seconds=args.seconds, tokens=args.tokens)
+        run(
+            args.host,
+            args.port,
+            streams=args.streams,
+            seconds=args.seconds,
+            tokens=args.tokens,
+            first_number=args.first_number,
+        )
     )
     json.dump(done, sys.stdout)
 

@@ -11,8 +11,10 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any
 
+from rayserve_par.serving.admission.context import request_key_name, request_priority
 from rayserve_par.serving.mock_engine.engine import EngineEndedError, MockEngine
 from rayserve_par.serving.mock_engine.openai_answer import (
     DONE,
@@ -75,7 +77,7 @@ class MockApi:
         if scope["method"] == wanted and path in _GENERATING:
             self._in_flight += 1
             try:
-                await self._generate(receive, send, chat=_GENERATING[path])
+                await self._generate(scope, receive, send, chat=_GENERATING[path])
             finally:
                 self._in_flight -= 1
         elif path == "/v1/models" and scope["method"] == wanted:
@@ -98,13 +100,16 @@ class MockApi:
         else:
             await answer(send, 200, b"")
 
-    async def _generate(self, receive: Receive, send: Send, *, chat: bool) -> None:
+    async def _generate(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, *, chat: bool
+    ) -> None:
         body = await _read_body(receive)
         if body is None:
             return
-        request_id = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
+        name = dict(scope.get("headers", ())).get(b"x-request-id", b"").decode("latin-1")
         try:
-            ask = read_ask(body, request_id, chat=chat, times=self.engine.times)
+            ask = read_ask(body, name or uuid.uuid4().hex, chat=chat, times=self.engine.times)
+            ask = _with_callers_priority(ask)
             if ask.model and ask.model not in self.names:
                 raise BadRequestError(
                     f"The model `{ask.model}` does not exist.", status=404, param="model"
@@ -154,6 +159,14 @@ class MockApi:
             return
         model = ask.model or self.names[0]
         await answer(send, 200, full_body(ask, model, int(time.time()), cached))
+
+
+def _with_callers_priority(ask: Ask) -> Ask:
+    """The priority of the caller's key, behind which its own request may stand back."""
+    if request_key_name.get() is None:
+        return ask
+    priority = request_priority.get() + max(0, ask.request.priority)
+    return replace(ask, request=replace(ask.request, priority=priority))
 
 
 async def answer(send: Send, status: int, body: bytes) -> None:

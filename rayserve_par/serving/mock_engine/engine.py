@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
 
 from rayserve_par.serving.mock_engine.scheduler import Request, Scheduler
 from rayserve_par.serving.mock_engine.times import EngineTimes
@@ -18,12 +19,25 @@ class EngineEndedError(RuntimeError):
     """The engine has ended; no request will get another token."""
 
 
+@dataclass(frozen=True, slots=True)
+class EngineListeners:
+    """What is told of the engine's steps.
+
+    on_tokens(): tokens were made. on_finished(request id, prompt tokens, output tokens): a request
+    ended by itself.
+    """
+
+    on_tokens: Callable[[], None] = lambda: None
+    on_finished: Callable[[str, int, int], None] = lambda _id, _prompt, _output: None
+
+
 class _Stream:
     """What one request's consumer waits on."""
 
-    __slots__ = ("cached", "count", "error", "finished", "waiter")
+    __slots__ = ("cached", "count", "error", "finished", "prompt_tokens", "waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, prompt_tokens: int) -> None:
+        self.prompt_tokens = prompt_tokens
         self.count = 0
         self.cached = 0
         self.finished = False
@@ -38,10 +52,10 @@ class _Stream:
 class MockEngine:
     """Runs a `Scheduler` on the event loop of the process."""
 
-    def __init__(self, times: EngineTimes, on_step: Callable[[], None] | None = None) -> None:
+    def __init__(self, times: EngineTimes, listeners: EngineListeners | None = None) -> None:
         self.times = times
         self.scheduler = Scheduler(times)
-        self._on_step = on_step
+        self._listeners = listeners or EngineListeners()
         self._streams: dict[str, _Stream] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._step_end = 0.0
@@ -70,7 +84,7 @@ class MockEngine:
         """
         await self.check_health()
         self.scheduler.add(request)
-        stream = self._streams[request.request_id] = _Stream()
+        stream = self._streams[request.request_id] = _Stream(request.prompt_tokens)
         if self._timer is None:
             self._start_step(asyncio.get_running_loop().time())
         seen = 0
@@ -117,9 +131,12 @@ class MockEngine:
             raise
 
     def _deliver_step(self) -> None:
-        for token in self.scheduler.finish_step():
+        tokens = self.scheduler.finish_step()
+        for token in tokens:
             stream = self._streams[token.request_id]
             stream.count, stream.finished, stream.cached = token.count, token.finished, token.cached
             stream.wake()
-        if self._on_step is not None:
-            self._on_step()
+            if token.finished:
+                self._listeners.on_finished(token.request_id, stream.prompt_tokens, token.count)
+        if tokens:
+            self._listeners.on_tokens()

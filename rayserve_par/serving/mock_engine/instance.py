@@ -12,8 +12,12 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from rayserve_par.serving.admission.concurrency import EngineLoad
 from rayserve_par.serving.mock_engine.api import MockApi
-from rayserve_par.serving.mock_engine.engine import MockEngine
+from rayserve_par.serving.mock_engine.engine import EngineListeners, MockEngine
 from rayserve_par.serving.mock_engine.scheduler import Request
 from rayserve_par.serving.mock_engine.status import EngineStatus
 from rayserve_par.serving.mock_engine.times import EngineTimes
@@ -34,9 +38,14 @@ class MockInstance:
     def __post_init__(self) -> None:
         self.api = MockApi(self.engine, self.names)
 
-    async def build_asgi_app(self) -> MockApi:
-        """The OpenAI app."""
-        return self.api
+    async def build_asgi_app(self) -> Starlette:
+        """The OpenAI app, to which middleware can be added as to vLLM's."""
+        return Starlette(routes=[Mount("/", app=self.api)])
+
+    def engine_load(self) -> EngineLoad:
+        """The engine's load now, for the admission."""
+        scheduler = self.engine.scheduler
+        return EngineLoad(scheduler.running, scheduler.waiting, scheduler.kv_usage)
 
     @property
     def status(self) -> EngineStatus:
@@ -73,11 +82,11 @@ class MockInstance:
 
 
 async def start_mock_instance(
-    names: Sequence[str], times: EngineTimes, on_step: Callable[[], None] | None = None
+    names: Sequence[str], times: EngineTimes, listeners: EngineListeners | None = None
 ) -> MockInstance:
-    """Start a mock instance and prove that it generates; `on_step` is called after each step."""
+    """Start a mock instance and prove that it generates."""
     started = time.monotonic()
-    instance = MockInstance(tuple(names), MockEngine(times, on_step), start_seconds=0.0)
+    instance = MockInstance(tuple(names), MockEngine(times, listeners), start_seconds=0.0)
     await instance.generate_one_token()
     instance.start_seconds = time.monotonic() - started
     return instance

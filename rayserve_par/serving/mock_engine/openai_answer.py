@@ -69,7 +69,7 @@ def full_body(ask: Ask, model: str, created: int, cached: int) -> bytes:
     choice |= {"logprobs": None, "finish_reason": ask.finish_reason, "stop_reason": None}
     return compact(
         {
-            "id": ask.request.request_id,
+            "id": ask.response_id,
             "object": "chat.completion" if ask.chat else "text_completion",
             "created": created,
             "model": model,
@@ -85,9 +85,7 @@ class Chunks:
     def __init__(self, ask: Ask, model: str, created: int) -> None:
         self._ask = ask
         kind = "chat.completion.chunk" if ask.chat else "text_completion"
-        head = compact(
-            {"id": ask.request.request_id, "object": kind, "created": created, "model": model}
-        )
+        head = compact({"id": ask.response_id, "object": kind, "created": created, "model": model})
         self._head = b"data: " + head[:-1]
         self._choice = self._head + b',"choices":[{"index":0,'
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,9 @@ class BadRequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request that was understood."""
+    """A request that was understood; `response_id` is what its client sees."""
 
+    response_id: str
     model: str
     chat: bool
     stream: bool
@@ -44,8 +46,8 @@ class Ask:
         return f" {words}" if start else words
 
 
-def read_ask(body: bytes, request_id: str, *, chat: bool, times: EngineTimes) -> Ask:
-    """Understand a body of /v1/chat/completions or /v1/completions.
+def read_ask(body: bytes, name: str, *, chat: bool, times: EngineTimes) -> Ask:
+    """Understand a body of /v1/chat/completions or /v1/completions; ids are made from `name`.
 
     Raises:
         BadRequestError: it is not JSON, not of the right types, too long, or asks for n > 1.
@@ -73,7 +75,9 @@ def read_ask(body: bytes, request_id: str, *, chat: bool, times: EngineTimes) ->
     count = min(limit or room, natural)
     answer = answer_words(prompt, count)
     options = data.get("stream_options")
+    response_id = f"chatcmpl-{name}" if chat else f"cmpl-{name}"
     return Ask(
+        response_id=response_id,
         model=str(data.get("model") or ""),
         chat=chat,
         stream=data.get("stream") is True,
@@ -81,7 +85,8 @@ def read_ask(body: bytes, request_id: str, *, chat: bool, times: EngineTimes) ->
         finish_reason="stop" if count == times.answer_tokens and limit != count else "length",
         answer=tuple(answer),
         request=Request(
-            request_id=request_id,
+            # As vLLM's: the number of the prompt in its list, and what makes the id unique.
+            request_id=f"{response_id}{'' if chat else '-0'}-{uuid.uuid4().hex[:8]}",
             prompt_tokens=len(prompt),
             output_tokens=count,
             block_names=block_names([*prompt, *answer], times.block_tokens),

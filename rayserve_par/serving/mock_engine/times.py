@@ -8,10 +8,10 @@ which is the shape of a continuous-batching engine with chunked prefill: a step 
 once (the base), reads each sequence's KV (per sequence), and multiplies for each prompt token.
 Left out: growth of attention with context, and kernels that run better in larger batches.
 
-Defaults: Llama-3.1-8B on one H200 with vLLM 0.25 took 5.0 ms a step at batch 1 and 10.8 ms at
-batch 128 (0.046 ms a sequence) and 0.1875 s for 7168 prompt tokens (38,000 tokens/s); `../shared/
-evidence/h200_engine.jsonl`. They are about six times slower here, near a 70B model on as many
-GPUs, so that a small machine's own noise stays small against them.
+Defaults: Llama-3.1-8B on one H200 under vLLM 0.25 took 5.0 ms a step at batch 1, 10.8 ms at batch
+128 (so 0.046 ms a sequence), and 0.188 s for 7168 prompt tokens (38,000 a second), as measured for
+this project (`h200_engine.jsonl` of its evidence). They are about six times slower here, so that a
+small machine's own noise stays small against them.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -12,9 +13,13 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from rayserve_par.serving.admission.concurrency import EngineLoad
+from rayserve_par.serving.admission.context import request_key_name, request_priority
+from rayserve_par.serving.admission.usage import UsageSink
 from rayserve_par.serving.mock_engine.api import MockApi
-from rayserve_par.serving.mock_engine.engine import MockEngine
+from rayserve_par.serving.mock_engine.engine import EngineListeners, MockEngine
 from rayserve_par.serving.mock_engine.instance import start_mock_instance
+from rayserve_par.serving.mock_engine.scheduler import Request
 from rayserve_par.serving.mock_engine.standalone import StandaloneApp
 from rayserve_par.serving.mock_engine.times import EngineTimes
 
@@ -240,13 +245,14 @@ def test_an_engine_that_ends_ends_its_streams_with_an_error() -> None:
 def test_the_instance_has_the_face_of_a_real_one() -> None:
     async def run() -> None:
         steps: list[int] = []
-        instance = await start_mock_instance(["mock"], TIMES, lambda: steps.append(1))
+        listeners = EngineListeners(on_tokens=lambda: steps.append(1))
+        instance = await start_mock_instance(["mock"], TIMES, listeners)
         assert steps == [1]
         assert 0 < instance.start_seconds < 5
         assert not instance.failed
-        assert (await instance.build_asgi_app()).names == ("mock",)
         # The probe is nobody's prompt to be found again.
         assert (instance.status.prefix_hit_tokens, instance.status.kv_usage) == (0, 0)
+        assert instance.engine_load() == EngineLoad(0, 0, 0.0)
 
         asked = []
 
@@ -254,9 +260,10 @@ def test_the_instance_has_the_face_of_a_real_one() -> None:
             asked.append(1)
 
         instance.engine.check_health = check_health  # type: ignore[method-assign]
-        transport = httpx.ASGITransport(instance.api)
+        transport = httpx.ASGITransport(await instance.build_asgi_app())
         async with httpx.AsyncClient(transport=transport, base_url="http://mock") as client:
             assert (await client.get("/health")).status_code == 200
+            assert (await client.get("/v1/models")).json()["data"][0]["id"] == "mock"
         assert asked == [1]
 
         reasons: list[str] = []
@@ -272,6 +279,44 @@ def test_the_instance_has_the_face_of_a_real_one() -> None:
         instance.shutdown()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "tokens"),
+    [
+        (CHAT, HELLO, 7 + 20),
+        ("/v1/completions", {"prompt": "hello there", "max_tokens": 5}, 4 + 5),
+    ],
+)
+def test_what_admission_set_reaches_the_engine_and_its_usage_comes_back(
+    path: str, body: dict[str, Any], tokens: int
+) -> None:
+    sink, charged = UsageSink(), []
+    sink.register("the-request", charged.append, 10)
+    orders: list[int] = []
+
+    class Noting(MockEngine):
+        def generate(self, request: Request) -> AsyncGenerator[tuple[int, int], None]:
+            orders.append(request.priority)
+            return super().generate(request)
+
+    async def run() -> None:
+        engine = Noting(TIMES, EngineListeners(on_finished=sink.on_finished))
+        request_key_name.set("key")
+        request_priority.set(3)
+        transport = httpx.ASGITransport(MockApi(engine, ("mock",)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://mock") as client:
+            for priority in (-5, 4):
+                headers = {"x-request-id": "the-request"}
+                answer = await client.post(
+                    path, json={**body, "priority": priority}, headers=headers
+                )
+                assert answer.json()["id"].endswith("cmpl-the-request")
+
+    contextvars.copy_context().run(asyncio.run, run())
+    # A caller may put its own request behind its others, and not before them.
+    assert orders == [3, 7]
+    assert charged == [tokens, tokens]
 
 
 def test_lateness_does_not_add_up() -> None:
