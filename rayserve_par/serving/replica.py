@@ -92,7 +92,9 @@ class ModelReplica:
         # vLLM's /health asks the engine client; it shall be true only while tokens come.
         self._instance.engine.check_health = self.check_health
         app = await self._instance.build_asgi_app()
-        app.add_middleware(AdmissionMiddleware, gate=gate)
+        # Around all of vLLM's own; `add_middleware` refuses a stack that is built, as it may be.
+        inner = app.middleware_stack or app.build_middleware_stack()
+        app.middleware_stack = AdmissionMiddleware(inner, gate)
         await gate.start()
         return app
 
