@@ -38,8 +38,10 @@ _CPU_WORKER_ENV = {
     "VLLM_USE_V2_MODEL_RUNNER": "0",
 }
 # Of Serve's in the replica: handlers on the loop that reads the requests, since every hop between
-# its two loops waits for the interpreter's lock; and no log line written per request.
+# its two loops waits for the interpreter's lock; no log line written per request; and no client
+# says by X-Forwarded-For that it has another address than its own.
 _SERVE_ENV = {
+    "FORWARDED_ALLOW_IPS": "",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
 }

@@ -23,6 +23,9 @@ from rayserve_par.planning.request import LayoutRequest, Target, Workload
 from rayserve_par.serving.admission.args import AdmissionArgs
 from rayserve_par.serving.strict_model import StrictModel
 
+# Pods get a little more to end in, and `delete` waits a little longer.
+LONGEST_DRAIN_SECONDS = 600.0
+
 _LAYOUT = "the layout decides it; set layout: {tp, pp, dp, ep} instead"
 _PLACEMENT = "rayserve-par places the ranks itself"
 _FRONT = "Ray Serve owns the HTTP front; use http_options of the Serve config"
@@ -150,7 +153,7 @@ class AppArgs(StrictModel):
     kv_allowance: PositiveFloat = 1.8
     max_ongoing_requests: PositiveInt = 4096
     admission: AdmissionArgs = AdmissionArgs()
-    drain_timeout_s: PositiveFloat = 600.0
+    drain_timeout_s: float = Field(default=600.0, gt=0, le=LONGEST_DRAIN_SECONDS)
     engine: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -167,8 +167,8 @@ def cluster_environment(name: str, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_STATS_PORT": str(stats_port),
         # Ray runs its workers at niceness 15, so every other process goes before a replica.
         "RAY_worker_niceness": "0",
-        # A reloaded HAProxy keeps its streams so long; an instance's drain_timeout_s is shorter.
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "660",
+        # A reloaded HAProxy leaves with its last stream, and cuts what is left after so long.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         # One HAProxy on this machine: nothing to drain for load balancers in front of it.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",

@@ -27,6 +27,9 @@ HEAD_CPUS = 4
 _HEAD_MEMORY = "16Gi"
 _MODELS_PATH = "/models"
 _HOST_MODELS_PATH = "/var/lib/rayserve-par/models"
+_KEYS_PATH = "/etc/rayserve-par"
+# A pod that is to go lets its streams finish: an application's drain_timeout_s and some more.
+_GRACE_SECONDS = 630
 _TOKEN_SECRET = "huggingface-token"
 _DASHBOARD_PORT = 8265
 _AGENT_PORT = 52365
@@ -63,7 +66,7 @@ def worker_pod(group: NodeGroup, options: PodOptions) -> Pod:
         "spec": {
             "nodeSelector": {GPU_LABEL: group.gpu.name},
             "tolerations": [{"key": resource, "operator": "Exists", "effect": "NoSchedule"}],
-            "terminationGracePeriodSeconds": 120,
+            "terminationGracePeriodSeconds": _GRACE_SECONDS,
             "containers": [
                 {
                     "name": "ray-worker",
@@ -91,6 +94,7 @@ def worker_pod(group: NodeGroup, options: PodOptions) -> Pod:
                     "volumeMounts": [
                         {"name": "shared-memory", "mountPath": "/dev/shm"},
                         {"name": "models", "mountPath": _MODELS_PATH},
+                        *_keys_mounts(options),
                     ],
                 }
             ],
@@ -100,6 +104,7 @@ def worker_pod(group: NodeGroup, options: PodOptions) -> Pod:
                     "emptyDir": {"medium": "Memory", "sizeLimit": f"{4 + 2 * gpus}Gi"},
                 },
                 {"name": "models", **models},
+                *_keys_volumes(options),
             ],
         }
     }
@@ -136,8 +141,10 @@ def head_pod(options: PodOptions, gpus_to_wait_for: int) -> Pod:
                         "failureThreshold": 10,
                     },
                     "livenessProbe": _raylet_lives(),
+                    "volumeMounts": _keys_mounts(options),
                 }
             ],
+            "volumes": _keys_volumes(options),
         }
     }
 
@@ -147,8 +154,8 @@ def _env(options: PodOptions) -> list[dict[str, Any]]:
     return [
         {"name": "RAY_SERVE_ENABLE_HA_PROXY", "value": "1"},
         {"name": "RAY_SERVE_HAPROXY_BINARY_PATH", "value": HAPROXY_LAUNCHER_IN_IMAGE},
-        # A reloaded HAProxy keeps its streams so long; an instance's drain_timeout_s is shorter.
-        {"name": "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S", "value": "660"},
+        # A reloaded HAProxy leaves with its last stream, and cuts what is left after so long.
+        {"name": "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S", "value": "3600"},
         # Clients are other pods, so the front listens to the network: with keys, or openly.
         {"name": "RAYSERVE_PAR_FRONT_HOST", "value": "0.0.0.0"},
         # Ray runs its workers at niceness 15, which costs a replica its turn on a busy node.
@@ -161,8 +168,20 @@ def _env(options: PodOptions) -> list[dict[str, Any]]:
 def _keys(secret: str | None) -> dict[str, Any]:
     if secret is None:
         return {"name": "RAYSERVE_PAR_OPEN", "value": "1"}
-    key = {"name": secret, "key": "keys.yaml"}
-    return {"name": "RAYSERVE_PAR_KEYS", "valueFrom": {"secretKeyRef": key}}
+    return {"name": "RAYSERVE_PAR_KEYS_FILE", "value": f"{_KEYS_PATH}/keys.yaml"}
+
+
+def _keys_mounts(options: PodOptions) -> list[dict[str, Any]]:
+    # The whole folder: a changed secret reaches running pods only so.
+    if options.keys_secret is None:
+        return []
+    return [{"name": "api-keys", "mountPath": _KEYS_PATH, "readOnly": True}]
+
+
+def _keys_volumes(options: PodOptions) -> list[dict[str, Any]]:
+    if options.keys_secret is None:
+        return []
+    return [{"name": "api-keys", "secret": {"secretName": options.keys_secret}}]
 
 
 def _raylet_lives() -> dict[str, Any]:

@@ -108,12 +108,17 @@ def test_pods_serve_the_network_with_keys_or_openly(secret: str | None) -> None:
     document = service(planned_app(LLAMA_8B, "8xH100"), keys_secret=secret)
     cluster = document["spec"]["rayClusterConfig"]
     for group in (cluster["headGroupSpec"], cluster["workerGroupSpecs"][0]):
-        env = {one["name"]: one for one in group["template"]["spec"]["containers"][0]["env"]}
-        assert env["RAYSERVE_PAR_FRONT_HOST"]["value"] == "0.0.0.0"
+        pod = group["template"]["spec"]
+        container = pod["containers"][0]
+        env = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+        assert env["RAYSERVE_PAR_FRONT_HOST"] == "0.0.0.0"
         assert ("RAYSERVE_PAR_OPEN" in env) == (secret is None)
+        mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+        volumes = {one["name"]: one for one in pod["volumes"]}
+        assert ("api-keys" in mounts) == ("api-keys" in volumes) == (secret is not None)
         if secret is not None:
-            key = env["RAYSERVE_PAR_KEYS"]["valueFrom"]["secretKeyRef"]
-            assert key == {"name": secret, "key": "keys.yaml"}
+            assert volumes["api-keys"]["secret"]["secretName"] == secret
+            assert env["RAYSERVE_PAR_KEYS_FILE"] == f"{mounts['api-keys']}/keys.yaml"
 
 
 def test_head_and_workers_agree() -> None:
