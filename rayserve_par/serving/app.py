@@ -15,6 +15,7 @@ from rayserve_par.planning.performance.constants import Constants
 from rayserve_par.planning.plan import Plan, plan
 from rayserve_par.serving.admission.key_source import has_keys
 from rayserve_par.serving.config import AppArgs, parse_args
+from rayserve_par.serving.mock_engine.times import EngineTimes
 from rayserve_par.serving.model_store.locate import Model, locate_model
 from rayserve_par.serving.replica_spec import ReplicaSpec
 from rayserve_par.sizing.engine_options import EngineOptions
@@ -121,6 +122,7 @@ def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
         served_model_name=args.public_name,
         aliases=args.aliases,
         admission=args.admission,
+        mock=None if args.mock_engine is None else EngineTimes.from_mapping(args.mock_engine),
         most_replicas=args.autoscaling.max_replicas if args.autoscaling else made.instances,
         plan=made,
         placement=placement_of(made),

@@ -21,6 +21,7 @@ from rayserve_par.errors import RefusedError
 from rayserve_par.planning.plan import default_workload
 from rayserve_par.planning.request import LayoutRequest, Target, Workload
 from rayserve_par.serving.admission.args import AdmissionArgs
+from rayserve_par.serving.mock_engine.times import EngineTimes
 from rayserve_par.serving.strict_model import StrictModel
 
 # Pods get a little more to end in, and `delete` waits a little longer.
@@ -139,6 +140,7 @@ class AppArgs(StrictModel):
     admission: API keys, limits and bounds of requests; see docs/admission.md.
     drain_timeout_s: how long an instance that is to stop may finish what it has begun.
     engine: vLLM's engine and server arguments by their Python names.
+    mock_engine: an engine with these set times in vLLM's place, to try what is around it.
     """
 
     model: str = Field(min_length=1)
@@ -155,6 +157,7 @@ class AppArgs(StrictModel):
     admission: AdmissionArgs = AdmissionArgs()
     drain_timeout_s: float = Field(default=600.0, gt=0, le=LONGEST_DRAIN_SECONDS)
     engine: dict[str, Any] = Field(default_factory=dict)
+    mock_engine: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _one_way_to_count(self) -> Self:
@@ -167,6 +170,17 @@ class AppArgs(StrictModel):
         for name in self.aliases:
             if self.public_names.count(name) > 1:
                 raise ValueError(f"aliases: {name!r} is a name of this model already")
+        return self
+
+    @model_validator(mode="after")
+    def _mock_engine_is_possible(self) -> Self:
+        if self.mock_engine is not None:
+            if self.engine:
+                raise ValueError("engine and mock_engine exclude each other; set one of them")
+            try:
+                EngineTimes.from_mapping(self.mock_engine)
+            except RefusedError as refusal:
+                raise ValueError(f"mock_engine: {refusal}") from refusal
         return self
 
     @model_validator(mode="after")

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastapi import FastAPI
+    from starlette.applications import Starlette
 
     from rayserve_par.serving.admission.concurrency import EngineLoad
     from rayserve_par.serving.admission.gate import Gate
+    from rayserve_par.serving.mock_engine.instance import MockInstance
+    from rayserve_par.serving.mock_engine.times import EngineTimes
     from rayserve_par.serving.vllm_bridge.instance import Instance
 
 logger = logging.getLogger("ray.serve")
@@ -50,31 +53,72 @@ class ModelReplica:
 
     def __init__(self, spec: ReplicaSpec) -> None:
         self._spec = spec
-        self._instance: Instance | None = None
+        self._instance: Instance | MockInstance | None = None
+        self._engine_load: Callable[[], EngineLoad | None] = lambda: None
         self._group_id: str | None = None
         self._exporting: asyncio.Task[None] | None = None
         self._gate: Gate | None = None
         self._proof = GenerationProof(self._generate_one_token)
 
-    async def __serve_build_asgi_app__(self) -> FastAPI:
+    async def __serve_build_asgi_app__(self) -> FastAPI | Starlette:
         from rayserve_par.serving.admission.middleware import AdmissionMiddleware
-        from rayserve_par.serving.verification import verify_placement
+
+        metrics, usage = self._make_metrics(), UsageSink()
+        gate = self._make_gate(usage)
+        if self._spec.mock is not None:
+            self._instance = await self._start_mock(self._spec.mock, usage)
+        else:
+            self._instance = await self._start_engine(metrics, usage)
+        self._instance.watch(self._leave)
+        if self._spec.mock is None:
+            self._verify(metrics)
+        self._publish(self._instance.start_seconds)
+        self._gate = gate
+        self._exporting = asyncio.create_task(self._keep_exporting(metrics))
+        # vLLM's /health asks the engine client; it shall be true only while tokens come.
+        engine: Any = self._instance.engine
+        engine.check_health = self.check_health
+        app = await self._instance.build_asgi_app()
+        # Around all of vLLM's own; `add_middleware` refuses a stack that is built, as it may be.
+        inner = app.middleware_stack or app.build_middleware_stack()
+        app.middleware_stack = AdmissionMiddleware(inner, gate)
+        await gate.start()
+        return app
+
+    async def _start_engine(self, metrics: InstanceMetrics, usage: UsageSink) -> Instance:
         from rayserve_par.serving.vllm_bridge.engine_load import LatestLoad
         from rayserve_par.serving.vllm_bridge.instance import start_instance
         from rayserve_par.serving.vllm_bridge.request_context import carry_request_context
         from rayserve_par.serving.vllm_bridge.stat_logger import StepListeners, stat_loggers
 
-        metrics, load, usage = self._make_metrics(), LatestLoad(), UsageSink()
+        load = LatestLoad()
         listeners = StepListeners(
             on_tokens=self._proof.on_step,
             on_load=load.on_scheduler_stats,
             on_finished=usage.on_finished,
         )
-        gate = self._make_gate(load, usage)
-        self._instance = await start_instance(
-            self._spec, stat_loggers(metrics, self._node, listeners)
+        loggers = stat_loggers(metrics, self._node, listeners)
+        instance = await start_instance(self._spec, loggers)
+        self._engine_load = load
+        carry_request_context(instance.engine, usage.on_started)
+        return instance
+
+    async def _start_mock(self, times: EngineTimes, usage: UsageSink) -> MockInstance:
+        from rayserve_par.serving.mock_engine.engine import EngineListeners
+        from rayserve_par.serving.mock_engine.instance import start_mock_instance
+
+        instance = await start_mock_instance(
+            (self._spec.served_model_name, *self._spec.aliases),
+            times,
+            EngineListeners(on_tokens=self._proof.on_step, on_finished=usage.on_finished),
         )
-        self._instance.watch(self._leave)
+        self._engine_load = instance.engine_load
+        return instance
+
+    def _verify(self, metrics: InstanceMetrics) -> None:
+        from rayserve_par.serving.verification import verify_placement
+
+        assert self._instance is not None, "ranks have places once the instance has started"
         verdict = verify_placement(self._spec.placement)
         if not verdict.ok:
             self._export_facts(metrics, verified=False)
@@ -85,29 +129,20 @@ class ModelReplica:
                 + f"\n\nPlanned:\n{verdict.expected}\n\nFound:\n{verdict.actual}"
             )
         logger.info("Placement verified:\n%s", verdict.actual)
-        self._publish(self._instance.start_seconds)
-        self._gate = gate
-        self._exporting = asyncio.create_task(self._keep_exporting(metrics))
-        carry_request_context(self._instance.engine, usage.on_started)
-        # vLLM's /health asks the engine client; it shall be true only while tokens come.
-        self._instance.engine.check_health = self.check_health
-        app = await self._instance.build_asgi_app()
-        # Around all of vLLM's own; `add_middleware` refuses a stack that is built, as it may be.
-        inner = app.middleware_stack or app.build_middleware_stack()
-        app.middleware_stack = AdmissionMiddleware(inner, gate)
-        await gate.start()
-        return app
 
-    def _make_gate(self, load: Callable[[], EngineLoad | None], usage: UsageSink) -> Gate:
+    def _make_gate(self, usage: UsageSink) -> Gate:
         replica = serve.get_replica_context()
         return make_gate(
             self._spec,
             app=replica.app_name,
             replica_id=replica.replica_id.unique_id,
-            engine_load=load,
+            engine_load=self._load_now,
             engine_failed=lambda: self._instance is not None and self._instance.failed,
             usage=usage,
         )
+
+    def _load_now(self) -> EngineLoad | None:
+        return self._engine_load()
 
     async def check_health(self) -> None:
         """Serve's and vLLM's health check.

@@ -9,6 +9,7 @@ from typing import Any
 from rayserve_par.placement.bundles import Placement
 from rayserve_par.planning.plan import Plan
 from rayserve_par.serving.admission.args import AdmissionArgs
+from rayserve_par.serving.mock_engine.times import EngineTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +17,9 @@ class ReplicaSpec:
     """Everything one replica needs; pickled into Serve's deployment.
 
     `model_path` is what vLLM loads (folder or hub id), `served_model_name` what clients ask for,
-    `admission` what it lets through, `most_replicas` how many share the keys' limits at most,
-    `aliases` its further names, `cpu_ranks` whether the ranks are CPU processes, `worker_env`
-    variables for every rank.
+    `aliases` its further names, `admission` what it lets through, `most_replicas` how many share
+    the keys' limits at most, `mock` the times of a mock engine in vLLM's place, `cpu_ranks` whether
+    the ranks are CPU processes, `worker_env` variables for every rank.
     """
 
     model_path: str
@@ -28,6 +29,7 @@ class ReplicaSpec:
     aliases: tuple[str, ...] = ()
     admission: AdmissionArgs = field(default_factory=AdmissionArgs)
     most_replicas: int = 1
+    mock: EngineTimes | None = None
     cpu_ranks: bool = False
     engine: Mapping[str, Any] = field(default_factory=dict)
     worker_env: Mapping[str, str] = field(default_factory=dict)

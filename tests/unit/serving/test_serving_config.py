@@ -95,6 +95,9 @@ def test_a_whole_config_is_read() -> None:
         ({"num_replicas": 0}, ("num_replicas",)),
         ({"aliases": ["m"]}, ("'m' is a name of this model already",)),
         ({"aliases": ["a", "b", "a"]}, ("'a' is a name of this model already",)),
+        ({"mock_engine": {}, "engine": {"dtype": "float32"}}, ("exclude each other",)),
+        ({"mock_engine": {"step_base_second": 1}}, ("did you mean 'step_base_seconds'?",)),
+        ({"mock_engine": {"kv_blocks": 1}}, ("max_model_len 8192 is above the KV cache",)),
         ({"aliases": [""]}, ("aliases", "at least 1 character")),
         ({"model": ""}, ("model", "at least 1 character")),
         (

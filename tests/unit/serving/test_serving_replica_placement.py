@@ -23,6 +23,7 @@ PLACEMENT = placement_for(LAYOUT, across_nodes=True, gpus_per_node=2)
 
 class FakeInstance:
     start_seconds = 1.0
+    engine = SimpleNamespace(generate=lambda *_: None)
     stopped = False
 
     def watch(self, on_end: Any) -> None:
@@ -48,7 +49,7 @@ def test_a_misplaced_rank_stops_the_replica(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(verification, "verify_placement", lambda _: verdict)
     monkeypatch.setattr(ModelReplica, "_make_metrics", lambda _: metrics)
     monkeypatch.setattr(ModelReplica, "_make_gate", lambda *_: None)
-    spec: Any = SimpleNamespace(placement=PLACEMENT, plan=None)
+    spec: Any = SimpleNamespace(placement=PLACEMENT, plan=None, mock=None)
     replica = ModelReplica(spec)
     with pytest.raises(RuntimeError, match="not what the plan says") as caught:
         asyncio.run(replica.__serve_build_asgi_app__())
