@@ -102,8 +102,8 @@ def _corrections(
     by_kind: dict[str, Callable[[], tuple[Correction, ...]]] = {
         "global": lambda: (Correction(r"tune\.bufsize \d+", _global_lines(apps, settings)),),
         "defaults": lambda: _defaults(settings),
-        "listen": lambda: (_bind(LOOPBACK),),
-        "frontend": lambda: (_bind(settings.bind_host), *_frontend(name, apps, settings)),
+        "listen": lambda: _bind(LOOPBACK),
+        "frontend": lambda: (*_bind(settings.bind_host), *_frontend(name, apps, settings)),
         "backend": lambda: _backend(name, by_backend.get(name)),
     }
     return by_kind[kind]() if kind in by_kind else ()
@@ -116,8 +116,13 @@ def _frontend(name: str, apps: Sequence[App], settings: FrontSettings) -> tuple[
     return (Correction(r"(http-request return status .* if routes)", (r"\2", *rules)),)
 
 
-def _bind(host: str) -> Correction:
-    return Correction(r"bind (?:\*|0\.0\.0\.0|\[::\]|::)?:(\d+)", (rf"bind {host}:\2",), True)
+def _bind(host: str) -> tuple[Correction, ...]:
+    rest = r":(\d+(?:[ \t].*)?)"
+    return (
+        # One address and a port, so that the next correction can tell every interface from one.
+        Correction(rf"(bind (?:[^\s:@,]*|\[?[\w:.%]+\]?){rest})", (r"\2",)),
+        Correction(rf"bind (?:\*|0\.0\.0\.0|\[::\]|::)?{rest}", (rf"bind {host}:\2",), True),
+    )
 
 
 def _global_lines(apps: Sequence[App], settings: FrontSettings) -> tuple[str, ...]:

@@ -4,6 +4,12 @@ Serve's own health and routes endpoints are answered earlier. Then: headers that
 set, public paths, the largest body, the body's arrival, the model in it, and the Lua action, each
 only where something depends on it. One app with one instance needs no Lua and reads no body; that
 its body is waited for keeps slow clients away from the replica and lets HAProxy send it twice.
+
+Two kinds of client headers do not reach a replica. `x-forwarded-for`: its server believes it of
+loopback and takes it for the client's address, by which admission decides who needs no key
+(uvicorn/middleware/proxy_headers.py). And those that Serve decodes, where they are not ASCII: it
+answers what is no UTF-8 with an error of its own, before any of our code is asked
+(ray/serve/_private/replica.py, http_util.py, release 2.60).
 """
 
 from __future__ import annotations
@@ -15,6 +21,18 @@ from rayserve_par.serving.front.front_settings import FrontSettings
 from rayserve_par.serving.front.public_paths import forbidden_pattern, public_pattern
 from rayserve_par.serving.front.serve_config import App
 
+_DECODED_BY_SERVE = (
+    "x-request-id",
+    "x-request-disconnect-disabled",
+    "x-request-timeout-seconds",
+    "x-session-id",
+    "x_session_id",
+    "serve_multiplexed_model_id",
+    "serve-multiplexed-model-id",
+    "traceparent",
+    "tracestate",
+)
+
 
 def frontend_rules(apps: Sequence[App], settings: FrontSettings) -> list[str]:
     """Lines for the frontend, without indentation."""
@@ -23,12 +41,22 @@ def frontend_rules(apps: Sequence[App], settings: FrontSettings) -> list[str]:
     return [
         "http-request del-header x-rayserve-par- -m beg",
         "http-request set-header x-rayserve-par-front 1",
+        "http-request del-header x-forwarded-for",
         f"acl rayserve_public path,url_dec -m reg '{public_pattern(prefixes)}'",
         f"acl rayserve_forbidden path,url_dec -m reg '{forbidden_pattern(prefixes)}'",
         answer_rule(NO_SUCH_PATH, "if !rayserve_public or rayserve_forbidden"),
         answer_rule(too_large(settings.max_body_bytes), f"if {large}"),
         f"http-request wait-for-body time {settings.body_seconds}s if METH_POST",
         *_model_rules(apps),
+        *_undecodable_header_rules(),
+    ]
+
+
+def _undecodable_header_rules() -> list[str]:
+    # After the Lua part, to which a session's name is only bytes.
+    return [
+        f"http-request del-header {name} if {{ req.fhdr({name}) -m reg '[^\\x01-\\x7f]' }}"
+        for name in _DECODED_BY_SERVE
     ]
 
 

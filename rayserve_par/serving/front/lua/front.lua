@@ -11,6 +11,8 @@ local settings = dofile(settings_path)
 
 local fleet = require("rayserve_par.fleet")
 local catalogue = require("rayserve_par.catalogue")
+local form = require("rayserve_par.form")
+local json = require("rayserve_par.json")
 local model_list = require("rayserve_par.model_list")
 local replies = require("rayserve_par.replies")
 local routing = require("rayserve_par.routing")
@@ -46,18 +48,22 @@ local function truncated(txn, body)
 end
 
 -- The name in `model`: of the query (websockets), of a form, or what HAProxy found in the JSON.
+-- HAProxy's search ends at depth 20 and at `\/`, and takes `\u00e8` for one byte: where it found
+-- nothing or more than ASCII, the body is read here.
 local function requested_model(txn)
     local name = txn.sf:url_param("model")
     if name ~= "" then
         return txn.c:url_dec(name)
     end
-    if txn.sf:req_hdr("content-type"):lower():find("multipart/form-data", 1, true) then
-        local body = txn.sf:req_body()
-        return body:match('name="?model"?[^\r\n]*\r\n\r\n([^\r\n]*)\r\n')
-            or body:match('name="?model"?[^\r\n]*\r\n[^\r\n]+\r\n\r\n([^\r\n]*)\r\n')
+    local content_type = txn.sf:req_hdr("content-type")
+    if content_type:lower():find("multipart/form-data", 1, true) then
+        return form.field(txn.sf:req_body(), content_type, "model")
     end
-    name = txn:get_var("txn.rayserve_model")
-    return name and tostring(name)
+    name = tostring(txn:get_var("txn.rayserve_model") or "")
+    if name == "" or name:find("[\x80-\xFF]") then
+        return json.find_text(txn.sf:req_body(), "model")
+    end
+    return name
 end
 
 local function without_model(txn, path)

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from front_harness import backend, rendered_config
+from front_harness import backend, rendered_config, serve_api
 from front_replica import Replica
+from ray.serve.config import gRPCOptions
 
 from rayserve_par.errors import RefusedError
 from rayserve_par.serving.front.corrections import corrected_config
@@ -92,6 +93,29 @@ def test_no_frontend_binds_more_than_was_said(
     text = corrected_config(config, settings(tmp_path, front_host))
     binds = re.findall(r"^\s*bind (\S+):\d+$", text, re.MULTILINE)
     assert binds == [bound, bound, "127.0.0.1"]
+
+
+def test_the_grpc_frontend_binds_no_more_either(tmp_path: Path) -> None:
+    api = serve_api(tmp_path, [])
+    api.cfg.grpc_options = gRPCOptions(port=9000, grpc_servicer_functions=["json.dumps"])
+    api._generate_config_file_internal()
+    rendered = Path(api.config_file_path).read_text("utf-8")
+    assert "    bind *:9000 proto h2\n" in rendered, "Ray's template words it otherwise"
+    assert "    bind 127.0.0.1:9000 proto h2\n" in corrected_config(rendered, settings(tmp_path))
+
+
+@pytest.mark.parametrize("bind", ["ipv4@*:8000", "*:8000,*:8001", "*", "/run/http.sock", "fd@3"])
+def test_a_bind_that_cannot_be_judged_is_refused(config: str, tmp_path: Path, bind: str) -> None:
+    reworded, count = re.subn(r"(frontend http_frontend\n    bind) \S+", rf"\1 {bind}", config)
+    assert count
+    with pytest.raises(RefusedError, match="in `frontend http_frontend`"):
+        corrected_config(reworded, settings(tmp_path))
+
+
+@pytest.mark.parametrize("address", ["10.1.1.1", "host-1.lan", "::1", "[fe80::1%eth0]"])
+def test_an_explicit_address_is_known_as_one(config: str, tmp_path: Path, address: str) -> None:
+    given = re.sub(r"bind \*:(\d+)\n", rf"bind {address}:\1\n", config, count=1)
+    assert f"bind {address}:" in corrected_config(given, settings(tmp_path))
 
 
 def test_an_address_that_serve_was_given_stays(config: str, tmp_path: Path) -> None:

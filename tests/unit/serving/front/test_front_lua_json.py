@@ -120,3 +120,55 @@ def test_the_objects_of_a_list_are_cut_out_unchanged(
 ) -> None:
     script = f"for _, one in ipairs(json.raw_data({lua_literal(text)})) do print('=' .. one) end"
     assert [line[1:] for line in lua(folder, script).split("\n") if line[:1] == "="] == raw
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (r'{"model":"org\/name"}', "org/name"),
+        (r'{"model":"\u4e2d\u00e8"}', "\u4e2d\u00e8"),
+        (r'{"mod\u0065l":"m"}', "m"),
+        (' { "a" : [ "]" , {"model":"x"} ] , "model" : "m" } ', "m"),
+        ('{"a":' + "[{" * 500 + '"b":1' + "}]" * 500 + ',"model":"m"}', "m"),
+        ('{"a":' + "[" * 5000 + "]" * 5000 + ',"model":"m"}', "m"),
+        (r'{"a":"\\","b":"\"model\":\"x\"","c":-1.5e3,"d":null,"model":"m"}', "m"),
+        ('{"model":"m","messages":[{"content":"cut o', "m"),
+        ('{"model":7,"a":1}', None),
+        ('{"model":null}', None),
+        ('{"a":{"model":"x"}}', None),
+        ('{"a":"model","b":"x"}', None),
+        ('{"a":1,"model":"cut o', None),
+        ('[{"model":"x"}]', None),
+        ('{"a":[', None),
+        ('{"a":"\\', None),
+        ('{"a" "model":"x"}', None),
+        ("{}", None),
+        ("{", None),
+        ("", None),
+        ("[" * 100000, None),
+    ],
+)
+def test_a_string_at_the_top_is_found(folder: Path, text: str, found: str | None) -> None:
+    script = f'print("=" .. tostring(json.find_text({lua_literal(text)}, "model")))'
+    assert f"={found or 'nil'}" in lua(folder, script).split("\n")
+
+
+@hypothesis_settings(max_examples=10, deadline=None)
+@given(
+    documents=st.lists(
+        st.dictionaries(_NAMES, _VALUES, max_size=4).flatmap(
+            lambda one: _NAMES.map(lambda model: {**one, "model": f"={model}"})
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    ascii_only=st.booleans(),
+)
+def test_what_is_found_is_what_python_reads(
+    folder: Path, documents: list[dict[str, object]], ascii_only: bool
+) -> None:
+    texts = [json.dumps(one, ensure_ascii=ascii_only) for one in documents]
+    script = f'for _, text in ipairs({lua_literal(texts)}) do print("=" .. json.quote('
+    printed = lua(folder, script + 'json.find_text(text, "model"))) end')
+    found = [json.loads(line[1:]) for line in printed.split("\n") if line.startswith("=")]
+    assert found == [one["model"] for one in documents]

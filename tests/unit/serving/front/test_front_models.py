@@ -18,7 +18,7 @@ BUFFER_BYTES = 65536
 def front(make_front: Callable[..., Front]) -> Front:
     return make_front(
         {("llama", "/llama"): ["l0"], ("qwen", "/q"): ["q0"]},
-        names={"llama": ("llama", "gpt-4o", "org/llama")},
+        names={"llama": ("llama", "gpt-4o", "org/llama"), "qwen": ("qwen", "\u4e2d\u00e8")},
         RAYSERVE_PAR_FRONT_BUFFER_BYTES=str(BUFFER_BYTES),
     )
 
@@ -44,6 +44,15 @@ FILLER = [{"role": "user", "content": 'He said: "model": "wrong", {"model": "wro
         ("/q/v1/completions", b"\x00 not JSON", "q0", "/q/v1/completions"),
         # Escapes are decoded.
         ("/v1/completions", b'{"model":"ll\\u0061ma"}', "l0", "/llama/v1/completions"),
+        ("/v1/completions", rb'{"model":"org\/llama"}', "l0", "/llama/v1/completions"),
+        ("/v1/completions", rb'{"model":"\u4e2d\u00e8"}', "q0", "/q/v1/completions"),
+        ("/v1/completions", '{"model":"\u4e2d\u00e8"}'.encode(), "q0", "/q/v1/completions"),
+        (
+            "/v1/completions",
+            b'{"tools":' + b"[" * 40 + b"]" * 40 + b',"model":"qwen"}',
+            "q0",
+            "/q/v1/completions",
+        ),
         ("/v1/realtime?model=qwen", {}, "q0", "/q/v1/realtime?model=qwen"),
     ],
 )
@@ -59,7 +68,22 @@ def test_the_model_selects_the_app(
     "part",
     [
         'Content-Disposition: form-data; name="model"',
+        "Content-Disposition: form-data; name=model",
         'content-disposition: form-data; name="model"\r\ncontent-type: text/plain',
+        'Content-Type: text/plain\r\nContent-Disposition: form-data;name="model"',
+        *(
+            f"Content-Disposition: form-data; {other}\r\n\r\nllama\r\n--B\r\n"
+            'Content-Disposition: form-data; name="model"'
+            for other in (
+                'name="model_version"',
+                "name=model_version",
+                'name="my model"',
+                'name="f"; filename="model"',
+                'filename="; name=model"; name="f"',
+                'filename="\\"; name=model"; name="f"',
+                'name=""',
+            )
+        ),
     ],
 )
 def test_a_form_s_model_selects_the_app(front: Front, part: str) -> None:
@@ -106,7 +130,10 @@ def test_a_model_behind_the_buffer_is_413_with_advice(front: Front) -> None:
         (b"", 400, "missing_required_parameter"),
         (b"{", 400, "missing_required_parameter"),
         (b"[" * 50000, 400, "missing_required_parameter"),
+        (b'{"a":' + b"[" * 60000, 400, "missing_required_parameter"),
         (b"\x00\xff" * 1000, 400, "missing_required_parameter"),
+        # HAProxy's own search reads this escape as the byte C3, A9: two would be one letter.
+        (rb'{"model":"\u00c3\u00a9"}', 404, "model_not_found"),
     ],
 )
 def test_an_unusable_model_is_an_error_that_lists_the_known(
@@ -115,7 +142,7 @@ def test_an_unusable_model_is_an_error_that_lists_the_known(
     start = time.monotonic()
     reply = front.chat(body)
     assert (reply.status, reply.error["code"], reply.error["param"]) == (status, code, "model")
-    assert "gpt-4o, llama, org/llama, qwen" in reply.error["message"]
+    assert "gpt-4o, llama, org/llama, qwen, \u4e2d\u00e8" in reply.error["message"]
     assert time.monotonic() - start < 1
 
 
@@ -143,7 +170,7 @@ def test_the_model_list_needs_the_key_that_the_replicas_need(front: Front) -> No
         assert front.get("/v1/models").status == 401
         assert front.get("/v1/models/qwen").status == 401
         listed = front.get("/v1/models", Authorization="Bearer secret")
-        assert len(listed.json["data"]) == 4
+        assert len(listed.json["data"]) == 5
     finally:
         for one in front.replicas:
             one.key = None

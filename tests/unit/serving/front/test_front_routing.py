@@ -130,7 +130,9 @@ def test_a_loaded_instance_is_passed_over(
     assert home not in {front.chosen(body) for _ in range(8)}
     assert home not in {front.chosen(prompt("x"), **{"x-session-id": session}) for _ in range(8)}
     told(front)
-    assert front.chosen(prompt("x"), **{"x-session-id": session}) == home
+    # One that takes no requests at all loses its sessions; one that is only full keeps them.
+    back = front.chosen(prompt("x"), **{"x-session-id": session}) == home
+    assert back == ("draining" not in load)
 
 
 def test_the_emptier_kv_cache_decides_between_equal_queues(
@@ -151,9 +153,30 @@ def test_a_session_stays_whatever_is_asked(fronts: Callable[[str], Front]) -> No
         assert len(places) == 1
         homes[session] = places.pop()
     assert len(set(homes.values())) >= 3
-    # Alike after a reload, and so in every proxy.
-    front.reload()
     assert {s: front.chosen(prompt("y"), **{"x-session-id": s}) for s in homes} == homes
+
+
+def test_sessions_of_one_system_prompt_share_its_instance(fronts: Callable[[str], Front]) -> None:
+    front = fronts("prefix")
+    system = text("system prompt of many sessions", 5000)
+    places = {
+        front.chosen(prompt(system, text(n, 300)), **{"x-session-id": f"shared {n}"})
+        for n in range(12)
+    }
+    assert len(places) == 1
+
+
+def test_most_sessions_find_home_after_a_reload(fronts: Callable[[str], Front]) -> None:
+    front = fronts("prefix")
+    system = {s: text(("of session", s), 3000) for s in map(str, range(16))}
+    header = {s: {"x-session-id": f"reload {s}"} for s in system}
+    homes = {s: front.chosen(prompt(system[s], "first"), **header[s]) for s in system}
+    short = {s: front.chosen(prompt("s"), **{"x-session-id": f"short {s}"}) for s in system}
+    front.reload()
+    after = {s: front.chosen(prompt(system[s], "first", "more"), **header[s]) for s in system}
+    assert sum(after[s] == homes[s] for s in homes) >= 12
+    again = {s: front.chosen(prompt("t"), **{"x-session-id": f"short {s}"}) for s in system}
+    assert sum(again[s] == short[s] for s in short) >= 12
 
 
 def test_knowledge_of_prompts_survives_a_reload(fronts: Callable[[str], Front]) -> None:

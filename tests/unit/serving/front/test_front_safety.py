@@ -85,6 +85,34 @@ def test_headers_of_the_front_come_from_the_front_alone(front: Front) -> None:
     assert headers["x-other"] == "kept"
 
 
+# uvicorn would believe it, and admission would take a stranger for this machine.
+def test_the_client_s_address_is_not_the_client_s_to_say(front: Front) -> None:
+    front.chat({}, **{"X-Forwarded-For": "127.0.0.1"})
+    assert "x-forwarded-for" not in front.replicas[0].requests[-1].headers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Request-Id",
+        "x-request-disconnect-disabled",
+        "x-request-timeout-seconds",
+        "x-session-id",
+        "serve_multiplexed_model_id",
+        "traceparent",
+    ],
+)
+def test_headers_that_serve_cannot_decode_do_not_reach_it(front: Front, name: str) -> None:
+    replica = front.replicas[0]
+    for raw, kept in [(b"abc-1", True), (b"a\xff", False), (b"\x80", False), (b"\xc3\xa9", False)]:
+        line = name.encode() + b": " + raw
+        head, _ = exchange(
+            front, b"GET /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n" + line + b"\r\n\r\n"
+        )
+        assert head.startswith("HTTP/1.1 200")
+        assert (name.lower() in replica.requests[-1].headers) == kept
+
+
 def test_a_body_above_the_limit_is_413(front: Front) -> None:
     reply = front.request("POST", "/v1/completions", b"x" * (MAX_BODY_BYTES + 1))
     assert reply.status == 413

@@ -1,10 +1,12 @@
--- JSON as far as the front needs it: decode small documents of our own replicas, quote strings.
+-- JSON as far as the front needs it: decode small documents of our own replicas, find one member
+-- of a client's, quote strings.
 
 local json = {}
 
 local ESCAPES = { b = "\b", f = "\f", n = "\n", r = "\r", t = "\t" }
 local QUOTED = { ['"'] = '\\"', ["\\"] = "\\\\", ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
 local DEEPEST = 32
+local BACKSLASH = 92
 
 local value
 
@@ -41,18 +43,27 @@ local function unescape(raw)
     end
 end
 
-local function text_value(text, at)
-    local finish = at + 1
+-- Where the string ends whose opening quote is at `at`: at a quote behind an even number of backslashes.
+local function closing_quote(text, at)
+    local finish = at
     while true do
-        finish = text:find('["\\]', finish)
-        if not finish then
-            error("unfinished string")
+        finish = text:find('"', finish + 1, true) or error("unfinished string")
+        local before = finish - 1
+        while text:byte(before) == BACKSLASH do
+            before = before - 1
         end
-        if text:sub(finish, finish) == '"' then
-            return unescape(text:sub(at + 1, finish - 1)), finish + 1
+        if (finish - before) % 2 == 1 then
+            return finish
         end
-        finish = finish + 2
     end
+end
+
+local function text_value(text, at)
+    if text:sub(at, at) ~= '"' then
+        error("expected a string at " .. at)
+    end
+    local finish = closing_quote(text, at)
+    return unescape(text:sub(at + 1, finish - 1)), finish + 1
 end
 
 local function members(text, at, close, read)
@@ -72,6 +83,16 @@ local function members(text, at, close, read)
     end
 end
 
+-- A member's key, and where its value begins.
+local function member_key(text, at)
+    local key, colon = text_value(text, at)
+    colon = skip(text, colon)
+    if text:sub(colon, colon) ~= ":" then
+        error("expected : at " .. colon)
+    end
+    return key, skip(text, colon + 1)
+end
+
 function value(text, at, depth)
     if depth > DEEPEST then
         error("too deep")
@@ -83,12 +104,8 @@ function value(text, at, depth)
     elseif mark == "{" then
         local found = {}
         return found, members(text, at, "}", function(start)
-            local key, colon = text_value(text, start)
-            colon = skip(text, colon)
-            if text:sub(colon, colon) ~= ":" then
-                error("expected : at " .. colon)
-            end
-            local item, after = value(text, colon + 1, depth + 1)
+            local key, item_at = member_key(text, start)
+            local item, after = value(text, item_at, depth + 1)
             found[key] = item
             return after
         end)
@@ -121,10 +138,59 @@ function json.decode(text)
     return ok and found or nil
 end
 
--- A JSON string of any bytes: control characters are escaped, what is no UTF-8 becomes "?".
+-- Behind the object or array that begins at `at`. It may be as deep as it likes, and is not checked.
+local function behind_nested(text, at)
+    local depth = 0
+    repeat
+        at = text:find('["%[%]{}]', at) or error("unfinished")
+        local mark = text:sub(at, at)
+        if mark == '"' then
+            at = closing_quote(text, at)
+        else
+            depth = depth + ((mark == "{" or mark == "[") and 1 or -1)
+        end
+        at = at + 1
+    until depth == 0
+    return at
+end
+
+local function behind(text, at)
+    local mark = text:sub(at, at)
+    if mark == '"' then
+        return closing_quote(text, at) + 1
+    elseif mark == "{" or mark == "[" then
+        return behind_nested(text, at)
+    end
+    return text:find("[%s,}]", at) or error("unfinished")
+end
+
+local function find_text(text, wanted)
+    local at = skip(text, 1)
+    local mark = text:sub(at, at) == "{" and ","
+    while mark == "," do
+        local key, item_at = member_key(text, skip(text, at + 1))
+        if key == wanted and text:sub(item_at, item_at) == '"' then
+            return (text_value(text, item_at))
+        end
+        at = skip(text, behind(text, item_at))
+        mark = text:sub(at, at)
+    end
+    return nil
+end
+
+-- The string under `wanted` at the top of a document, or nil. What stands before it is passed over
+-- and what stands behind it is not looked at: it may be cut off.
+function json.find_text(text, wanted)
+    local ok, found = pcall(find_text, text, wanted)
+    return ok and found or nil
+end
+
+-- A JSON string of any bytes: control characters are escaped, bytes that are no UTF-8 become "?".
 function json.quote(text)
-    if not utf8.len(text) then
-        text = text:gsub("[\x80-\xFF]", "?")
+    local _, wrong = utf8.len(text)
+    while wrong do
+        text = text:sub(1, wrong - 1) .. "?" .. text:sub(wrong + 1)
+        _, wrong = utf8.len(text, wrong)
     end
     return '"' .. text:gsub('[%c"\\]', function(character)
         return QUOTED[character] or string.format("\\u%04x", character:byte())

@@ -8,12 +8,16 @@
 -- hashing with bounded loads: Mirrokni, Thorup, Zadimoghaddam, 2016), and, so that none stays idle,
 -- when load >= 2 (least load) + 2. Where a prompt is known, 2 requests more are allowed.
 --
--- prefix: session header -> rendezvous hash of it; else the instance that holds the longest
--- beginning of the prompt, if that is a quarter of it; else rendezvous hash of the prompt's first
--- 2 kB; each passes over full instances. Without any of these the least loaded.
+-- prefix: the home of a known session; else the instance that holds the longest beginning of the
+-- prompt, if that is a quarter of it; else rendezvous hash of the prompt's first 2 kB, or of the
+-- session where the prompt is too short to know; each passes over full instances. Without any of
+-- these the least loaded. A session's home is where its first request went: a hash of the session
+-- instead would spread each system prompt over all instances. It keeps it while it is full, and
+-- gets a new one when it takes no requests.
 
 local fleet = require("rayserve_par.fleet")
 local prefix_map = require("rayserve_par.prefix_map")
+local session_map = require("rayserve_par.session_map")
 
 local BOUND = 1.25
 local KNOWN_SLACK = 2
@@ -24,6 +28,7 @@ local MULTIPLIER = -7046029254386353131 -- 0x9E3779B97F4A7C15, the golden ratio 
 
 local routing = {}
 local maps = {} -- backend name -> prefix map
+local session_maps = {} -- backend name -> session map
 local turns = {} -- backend name -> next of round robin
 local policy
 
@@ -117,21 +122,39 @@ local function longest_match(servers, map, hashes)
     return nil
 end
 
+-- The usable instance in `slot`.
+local function in_slot(servers, slot)
+    for _, server in ipairs(servers) do
+        if server.slot == slot then
+            return server
+        end
+    end
+    return nil
+end
+
+-- The instance for a prompt, with the hash of its session where it has one.
+local function by_prompt(servers, map, hashes, session)
+    local key = hashes[math.min(#hashes, HEAD_BLOCKS)] or session
+    return longest_match(servers, map, hashes)
+        or key and rendezvous(servers, key, "full")
+        or least_loaded(servers)
+end
+
 local policies = {}
 
 function policies.prefix(txn, servers, backend)
-    local map = maps[backend.name] or prefix_map.new()
-    maps[backend.name] = map
+    local map, homes = maps[backend.name], session_maps[backend.name]
     local hashes = prefix_map.blocks(txn.c, txn.sf:req_body())
-    local session, found = txn.sf:req_hdr("x-session-id"), nil
-    if session ~= "" then
-        found = rendezvous(servers, txn.c:xxh64(session, 0), "full_for_known")
+    local header = txn.sf:req_hdr("x-session-id")
+    local session = header ~= "" and txn.c:xxh64(header, 0) or nil
+    local home = session and in_slot(servers, homes:home(session))
+    local found = home
+    if not home or home.full_for_known then
+        found = by_prompt(servers, map, hashes, session)
     end
-    if not found and #hashes > 0 then
-        found = longest_match(servers, map, hashes)
-            or rendezvous(servers, hashes[math.min(#hashes, HEAD_BLOCKS)], "full")
+    if session and not home then
+        homes:record(session, found.slot)
     end
-    found = found or least_loaded(servers)
     map:record(hashes, found.slot)
     return found
 end
@@ -163,6 +186,8 @@ function routing.start(settings)
     policy = policies[settings.routing]
     core.register_init(function()
         for _, backend in ipairs(fleet.backends) do
+            maps[backend.name] = prefix_map.new()
+            session_maps[backend.name] = session_map.new()
             for _, server in ipairs(backend.servers) do
                 server.seed = 0
                 for byte in server.name:gmatch(".") do
