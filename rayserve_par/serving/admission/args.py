@@ -68,6 +68,8 @@ class AdmissionArgs(StrictModel):
     keys_file: YAML or JSON; without it RAYSERVE_PAR_KEYS_FILE, then the text RAYSERVE_PAR_KEYS.
     open: serve other hosts without keys.
     max_buffered_bytes: of the bodies of all requests of one replica together.
+    max_json_values: of one body, strings, numbers, members and so on; a sixteenth of it may be
+        arrays and objects, which take so much longer to make.
     max_prompt_chars: of all text of one request. max_prompts: prompts of one request.
     max_output_tokens: a request that asks for more is refused, not cut.
     request_timeout_s: until the whole answer; a request's x-request-timeout-seconds replaces it.
@@ -81,6 +83,7 @@ class AdmissionArgs(StrictModel):
     max_body_bytes: PositiveInt = 32 * MIB
     max_buffered_bytes: PositiveInt = 512 * MIB
     body_timeout_s: PositiveFloat = 30.0
+    max_json_values: PositiveInt = 2_000_000
     max_prompt_chars: PositiveInt | None = 4_000_000
     max_prompts: PositiveInt = 2048
     max_n: PositiveInt = 8

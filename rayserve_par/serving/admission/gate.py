@@ -1,8 +1,9 @@
 """What one replica's admission knows, apart from any single request: keys, leases, load, bodies.
 
 Made by the replica before its application, started in the replica's event loop. Everything that
-takes time happens in `_keep`, off the requests' path: keys and node addresses once a second and
-every ten, the concurrency limit every half second, stalled clients and unreported usage.
+takes time happens off the requests' path, and what may be slow in a task of its own: keys once a
+second, node addresses (where they decide who is served) every ten, joining the ledger; `_keep`
+minds the concurrency limit every half second, stalled clients and unreported usage.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ from rayserve_par.serving.admission.keys import KeyEntry, KeySet
 from rayserve_par.serving.admission.lease_client import LeaseClient
 from rayserve_par.serving.admission.ledger import Ledger
 from rayserve_par.serving.admission.local_ledger import LocalLedger
+from rayserve_par.serving.admission.refusal import Refusal
 from rayserve_par.serving.admission.response import Response
 from rayserve_par.serving.admission.usage import UsageSink
 
@@ -36,6 +38,8 @@ logger = logging.getLogger("ray.serve")
 
 _RELOAD_SECONDS = 1.0
 _ADDRESSES_SECONDS = 10.0
+# So long does a start wait for the first addresses and the ledger; it goes on without them.
+_START_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,21 @@ class Caller:
     def name(self) -> str | None:
         """The key's name."""
         return None if self.entry is None else self.entry.name
+
+    def model_refusal(self, asked: Sequence[Any], names: Sequence[str]) -> Refusal | None:
+        """403 where the caller may not use all models that it asks for; for none, the first."""
+        entry = self.entry
+        if entry is None or entry.models is None:
+            return None
+        for model in asked or names[:1]:
+            if not (isinstance(model, str) and entry.may_use(model or names[0], names)):
+                return Refusal(
+                    403,
+                    f"This key may not use the model {model!r}.",
+                    param="model",
+                    code="model_not_allowed",
+                )
+        return None
 
 
 class Gate:
@@ -95,30 +114,41 @@ class Gate:
         self.outcomes: Counter[str] = Counter()
         self.addresses: frozenset[str] = frozenset()
         self.anonymous = Caller(None, caller_limits(ANONYMOUS, args.anonymous_limits))
-        self.leases: LeaseClient | None = None
+        # Serves by its own share until it has joined the ledger.
+        self.leases = LeaseClient(
+            ledger or LocalLedger(clock), holder, replicas=replicas, clock=clock
+        )
         self._source = keys
         self._keys = KeySet(())
         self._callers: dict[str, Caller] = {}
         self._engine_load = engine_load
         self._node_addresses = node_addresses
-        self._ledger: Ledger = ledger or LocalLedger(clock)
-        self._holder, self._replicas = holder, replicas
         self._set_callers()
-        self._keeping: asyncio.Task[None] | None = None
+        self._joining: asyncio.Task[None] | None = None
+        self._duties: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Join the ledger and begin to keep everything current."""
-        self.addresses = frozenset(await asyncio.to_thread(self._node_addresses))
-        await self._start_leases()
-        self._keeping = asyncio.create_task(self._keep())
+        """Join the ledger and begin to keep everything current, each duty by itself."""
+        duties: list[tuple[float, Callable[[], Awaitable[None]]]] = []
+        if self._source is not None:
+            duties.append((_RELOAD_SECONDS, self._reload_keys))
+        elif not self.args.open:
+            duties.append((_ADDRESSES_SECONDS, self._find_addresses))
+        self._join_ledger()
+        first = [] if self._joining is None else [self._joining]
+        first += [asyncio.create_task(_once(duty)) for _, duty in duties]
+        if first:
+            await asyncio.wait(first, timeout=_START_SECONDS)
+        self._duties = [asyncio.create_task(_every(*duty)) for duty in duties]
+        self._duties += [asyncio.create_task(self._keep()), *first]
 
     async def stop(self) -> None:
-        """Give the leases back."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
-        if self.leases is not None:
-            await self.leases.stop()
+        """End all duties. Leases need no word: the ledger takes back what is not renewed."""
+        for task in self._duties:
+            task.cancel()
+        if self._duties:
+            await asyncio.wait(self._duties)
+        await self.leases.stop()
 
     @property
     def has_keys(self) -> bool:
@@ -159,37 +189,41 @@ class Gate:
             for entry in self._keys.entries
         }
 
-    async def _start_leases(self) -> None:
-        if self.leases is None and self._has_limits():
-            leases = LeaseClient(
-                self._ledger, self._holder, replicas=self._replicas, clock=self.clock
-            )
-            await leases.start()
-            self.leases = leases
+    def _join_ledger(self) -> None:
+        if self._joining is None and self._has_limits():
+            self._joining = asyncio.create_task(self.leases.start())
 
     async def _keep(self) -> None:
-        reload_at = addresses_at = looked_at = self.clock()
+        looked_at = self.clock()
         while True:
             await asyncio.sleep(WINDOW_SECONDS)
             now = self.clock()
+            seconds, looked_at = now - looked_at, now
             try:
                 self.limit.observe(now, self._engine_load())
                 self.usage.sweep(now)
                 for response in tuple(self.responses):
-                    response.look(now - looked_at, self.args.stream_stall_s)
-                looked_at = now
-                if now - reload_at >= _RELOAD_SECONDS:
-                    reload_at = now
-                    await self._reload_keys()
-                if now - addresses_at >= _ADDRESSES_SECONDS:
-                    addresses_at = now
-                    found = await asyncio.to_thread(self._node_addresses)
-                    self.addresses = frozenset(found)
+                    response.look(seconds, self.args.stream_stall_s)
             except Exception:
                 logger.exception("Keeping the admission current failed; it goes on.")
 
+    async def _find_addresses(self) -> None:
+        self.addresses = frozenset(await asyncio.to_thread(self._node_addresses))
+
     async def _reload_keys(self) -> None:
-        if self._source is None or not await asyncio.to_thread(self._source.reload):
-            return
-        self._set_callers()
-        await self._start_leases()
+        if self._source is not None and await asyncio.to_thread(self._source.reload):
+            self._set_callers()
+            self._join_ledger()
+
+
+async def _once(duty: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await duty()
+    except Exception:
+        logger.exception("Keeping the admission current failed; it goes on.")
+
+
+async def _every(seconds: float, duty: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await _once(duty)

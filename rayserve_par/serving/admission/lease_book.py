@@ -150,10 +150,6 @@ class LeaseBook:
         self.tick(clock)
         self._renewed[holder] = self._now
 
-    def leave(self, holder: str) -> None:
-        """`holder` ends in order; what it holds of buckets it has returned before."""
-        self._drop(holder)
-
     def ask(self, clock: float, holder: str, spec: PoolSpec, want: int) -> Grant:
         """Lease `holder` at least `want` units if there are so many, else what there is."""
         self.renew(clock, holder)

@@ -21,7 +21,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from rayserve_par.serving.admission.lease_book import PoolSpec
@@ -121,19 +120,12 @@ class LeaseClient:
         self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._listen())]
 
     async def stop(self) -> None:
-        """Return everything."""
+        """End all messages; the ledger takes back what is not renewed."""
         tasks = [task for task in (*self._tasks, self._asking) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for local in self._pools.values():
-            local.give_back_idle()
-        if not self._alone:
-            with suppress(ConnectionError):
-                await self._ledger.exchange(
-                    Report(self._holder, self._holdings(everything=True), leaving=True)
-                )
 
     def take(self, uses: Sequence[Use]) -> bool:
         """Take what a request needs if all of it is here."""
@@ -263,10 +255,10 @@ class LeaseClient:
             if now >= local.refused_until
         )
 
-    def _holdings(self, *, everything: bool) -> tuple[Holding, ...]:
+    def _holdings(self) -> tuple[Holding, ...]:
         entries = []
         for local in self._pools.values():
-            if not (everything or local.changed):
+            if not local.changed:
                 continue
             local.changed = False
             if local.spec.is_slots:
@@ -288,7 +280,7 @@ class LeaseClient:
                 )
                 asks: tuple[Ask, ...] = ()
             else:
-                asks, holdings = self._asks(), self._holdings(everything=False)
+                asks, holdings = self._asks(), self._holdings()
             try:
                 answer = await self._ledger.exchange(Report(self._holder, holdings, asks))
             except ConnectionError:

@@ -45,7 +45,6 @@ class Report:
     holder: str
     holdings: tuple[Holding, ...] = ()
     asks: tuple[Ask, ...] = ()
-    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +110,6 @@ class LedgerCore:
         for entry in report.holdings:
             self.book.report(clock, holder, entry.spec, entry.holding, entry.returned)
             touched.add(entry.spec.name)
-        if report.leaving:
-            self.book.leave(holder)
-            touched.update(self._recalled)
         settling = clock - self._opened < self._settle_seconds
         grants, pending = {}, set()
         for ask in () if settling else report.asks:

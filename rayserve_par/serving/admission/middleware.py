@@ -14,6 +14,7 @@ Every refusal has OpenAI's error body. The application runs in the same task, so
 cancels the request (Serve at a disconnect, a deadline, a client that stopped reading) cancels it at
 once, and vLLM aborts its request. A disconnect also reaches it through `receive`, as vLLM's
 handlers expect (vllm/entrypoints/serve/utils/api_utils.py `listen_for_disconnect`).
+Websockets: see `websocket`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from rayserve_par.serving.admission.refusal import (
     shed,
 )
 from rayserve_par.serving.admission.request import Request
+from rayserve_par.serving.admission.websocket import refuse_websocket, serve_websocket
 
 NOT_FOUND = Refusal(404, "There is no such path.", code="not_found")
 NO_KEY = Refusal(
@@ -83,14 +85,13 @@ class AdmissionMiddleware:
             if kind == "http":
                 await caller.send(send)
             else:
-                await receive()
-                await send({"type": "websocket.close", "code": 1008, "reason": caller.message})
+                await refuse_websocket(caller, scope, receive, send)
             return
         request_priority.set(caller.priority)
         request_key_name.set(caller.name)
         request_usage.set(None)
         if kind == "websocket":
-            await self._app(scope, receive, send)
+            await serve_websocket(self._app, gate, caller, scope, receive, send)
         else:
             await Request(self._app, gate, caller, path, headers).run(scope, receive, send)
 

@@ -31,7 +31,10 @@ _NO_ENGINE = frozenset({"/tokenize", "/detokenize", "/v1/messages/count_tokens"}
 
 def is_public(path: str) -> bool:
     """Whether clients may use `path` at all."""
-    return (path.startswith("/v1/") and path not in _ADMIN) or path in _PUBLIC
+    if path in _PUBLIC:
+        return True
+    # Routes are regular expressions, whose end also matches before a last line feed.
+    return path.startswith("/v1/") and path not in _ADMIN and path.isprintable()
 
 
 def uses_engine(path: str) -> bool:
@@ -39,6 +42,11 @@ def uses_engine(path: str) -> bool:
     return path not in _NO_ENGINE and not path.endswith(("/render", "/derender", "/cancel"))
 
 
+def takes_form(path: str) -> bool:
+    """Whether a POST to `path` carries a form with a file."""
+    return path.startswith("/v1/audio/")
+
+
 def takes_json(path: str) -> bool:
     """Whether a POST to `path` must carry a JSON object."""
-    return not path.startswith("/v1/audio/") and not path.endswith("/cancel")
+    return not takes_form(path) and not path.endswith("/cancel")

@@ -18,7 +18,7 @@ from rayserve_par.serving.admission.ledger import Answer, Notice, Report
 from rayserve_par.serving.admission.local_ledger import LocalLedger
 
 _NAMESPACE = "rayserve_par_admission"
-_VERSION = 1  # of the messages; replicas of different releases keep different ledgers
+_VERSION = 2  # of the messages; replicas of different releases keep different ledgers
 _LEAVE_SECONDS = 120.0
 _TICK_SECONDS = 0.5
 _ANSWER_SECONDS = 1.0

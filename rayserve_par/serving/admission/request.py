@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rayserve_par.serving.admission import paths
@@ -20,10 +20,10 @@ from rayserve_par.serving.admission.body import (
     announced_size_refusal,
     read_body,
 )
-from rayserve_par.serving.admission.checks import check_body
-from rayserve_par.serving.admission.context import request_usage
+from rayserve_par.serving.admission.checks import check_body, wants_stream
+from rayserve_par.serving.admission.form import form_models
 from rayserve_par.serving.admission.gate import Caller, Gate
-from rayserve_par.serving.admission.key_limits import limit_refusal
+from rayserve_par.serving.admission.holding import Holding
 from rayserve_par.serving.admission.refusal import (
     App,
     Message,
@@ -31,16 +31,16 @@ from rayserve_par.serving.admission.refusal import (
     Refusal,
     Scope,
     Send,
-    shed,
 )
 from rayserve_par.serving.admission.response import Response
-from rayserve_par.serving.admission.usage import UsageEntry
 
 logger = logging.getLogger("ray.serve")
 
 # Serve answers the same header with a plain 408 of its own; ours has to be first.
 _BEFORE_SERVE_SECONDS = 0.05
-_LONGEST_ID = 128
+# Longer bodies are checked in a thread: their checks may take long, and none blocks the loop then.
+_LONG_BODY_BYTES = 2**17
+_CHECKERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="admission-checks")
 # The engine worked for these and will not report it.
 _CUT = frozenset({"client_gone", "client_stalled", "timeout"})
 
@@ -58,13 +58,11 @@ class Request:
         "_caller",
         "_gate",
         "_headers",
-        "_in_flight",
-        "_leased",
+        "_holding",
         "_path",
         "_pending_stream",
         "_reading",
         "_stream",
-        "_usage",
     )
 
     def __init__(
@@ -78,11 +76,9 @@ class Request:
         self._body = Body()
         self._admitted_at = 0.0
         self._reading = False
-        self._leased = False
-        self._in_flight = False
         self._stream = False
         self._pending_stream = False
-        self._usage: UsageEntry | None = None
+        self._holding = Holding(gate, caller)
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """From the body to the end of the answer."""
@@ -161,68 +157,44 @@ class Request:
         gate, caller, path = self._gate, self._caller, self._path
         data: dict[str, Any] = {}
         if paths.takes_json(path):
-            checked = check_body(self._body.data, gate.args)
+            checked = await self._checked_body()
             if isinstance(checked, Refusal):
                 return checked
             data = checked
-        refusal = self._model_refusal(data)
+        if caller.entry is not None and caller.entry.models is not None:
+            asked: list[Any] | Refusal = [data["model"]] if data.get("model") else []
+            if paths.takes_form(path):
+                asked = await form_models(scope, self._body.data)
+            refusal = (
+                asked if isinstance(asked, Refusal) else caller.model_refusal(asked, gate.names)
+            )
+            if refusal is not None:
+                return refusal
+        engine = paths.uses_engine(path)
+        stream = engine and wants_stream(data)
+        refusal = await self._holding.take(engine=engine, stream=stream)
         if refusal is not None:
             return refusal
-        uses, leases = caller.limits.uses, gate.leases
-        if uses and leases is not None and not leases.take(uses):
-            shortage = await leases.obtain(uses)
-            if shortage is not None:
-                return limit_refusal(shortage)
-        self._leased = bool(uses)
-        if not paths.uses_engine(path):
-            self._admitted_at = gate.clock()
-            return None
-        if not gate.limit.admits(caller.priority):
-            if uses and leases is not None:
-                leases.refund(uses)
-                self._leased = False
-            return shed(
-                f"This instance is at its limit of {int(gate.limit.limit)} requests.",
-                max(1.0, gate.limit.excess_seconds),
-            )
-        self._stream = self._pending_stream = data.get("stream") is True
-        gate.limit.begin(stream=self._stream)
-        self._in_flight = True
+        self._stream = self._pending_stream = stream
         self._admitted_at = gate.clock()
-        if caller.limits.tokens is not None:
+        if self._holding.counts_tokens:
             self._register_usage(scope)
         return None
 
-    def _model_refusal(self, data: dict[str, Any]) -> Refusal | None:
-        entry = self._caller.entry
-        if entry is None or entry.models is None:
-            return None
-        model = data.get("model") or self._gate.names[0]
-        if isinstance(model, str) and entry.may_use(model, self._gate.names):
-            return None
-        return Refusal(
-            403,
-            f"This key may not use the model {model!r}.",
-            param="model",
-            code="model_not_allowed",
-        )
+    async def _checked_body(self) -> dict[str, Any] | Refusal:
+        data, args = self._body.data, self._gate.args
+        if len(data) < _LONG_BODY_BYTES:
+            return check_body(data, args)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_CHECKERS, check_body, data, args)
 
     def _register_usage(self, scope: Scope) -> None:
         """Give the request an id that nobody else has now; the engine's ids are made of it."""
-        usage, tokens, leases = self._gate.usage, self._caller.limits.tokens, self._gate.leases
-        assert tokens is not None, "only callers with a token limit are registered"
-        name = self._headers.get(b"x-request-id", b"").decode("latin-1")
-        if not name or len(name) > _LONGEST_ID or usage.knows(name):
-            name = uuid.uuid4().hex
+        wanted = self._headers.get(b"x-request-id", b"").decode("latin-1")
+        name = self._holding.register_usage(wanted, self._body.size)
+        if name != wanted:
             kept = [pair for pair in scope["headers"] if pair[0] != b"x-request-id"]
             scope["headers"] = [*kept, (b"x-request-id", name.encode())]
-
-        def charge(units: int) -> None:
-            if leases is not None:
-                leases.charge(tokens, units)
-
-        self._usage = usage.register(name, charge, self._body.size)
-        request_usage.set(self._usage)
 
     def _on_first(self, response: Response) -> None:
         if self._pending_stream and response.is_stream:
@@ -233,18 +205,12 @@ class Request:
         gate = self._gate
         gate.bodies.held_bytes -= self._body.size
         answered = outcome == "ok" and response.status < 400
-        if self._in_flight:
-            gate.limit.end(
-                pending_stream=self._pending_stream, served=answered and not self._stream
-            )
-        slots = self._caller.limits.slots
-        if self._leased and slots is not None and gate.leases is not None:
-            gate.leases.release(slots)
-        if self._usage is not None:
-            output_tokens = None
-            if answered or outcome in _CUT:
-                output_tokens = response.estimated_tokens
-            gate.usage.end(self._usage, gate.clock(), output_tokens)
+        output_tokens = response.estimated_tokens if answered or outcome in _CUT else None
+        self._holding.end(
+            pending_stream=self._pending_stream,
+            served=answered and not self._stream,
+            output_tokens=output_tokens,
+        )
 
     @staticmethod
     async def _failed(response: Response) -> str:

@@ -91,16 +91,25 @@ class Response:
         if self._is_an_end(message):
             await self.fail(ENGINE_ENDED)
             return
-        for name, value in self._start.get("headers", ()):
+        if await self._begin(self._start, message):
+            await self.send(message)
+
+    async def _begin(self, start: Message, first: Message) -> bool:
+        """Send the start that was held back; False where that was cut."""
+        for name, value in start.get("headers", ()):
             if name == b"content-type":
                 self.is_stream = value.startswith(_EVENT_STREAM)
         self.started = True
-        self._first_bytes = len(message.get("body", b""))
+        self._first_bytes = len(first.get("body", b""))
         self._on_first(self)
         self.blocked = True
-        await self._send(self._start)
+        try:
+            await self._send(start)
+        except asyncio.CancelledError:
+            self._cancel_the_source()
+            return False
         self.blocked = False
-        await self.send(message)
+        return True
 
     def _cancel_the_source(self) -> None:
         """Let a cancellation that met a blocked `send` reach what makes the parts.

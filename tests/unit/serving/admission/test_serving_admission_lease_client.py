@@ -214,18 +214,3 @@ def test_a_ledger_that_lost_its_memory_learns_what_is_in_use() -> None:
         await stop(clients)
 
     run(scenario())
-
-
-def test_leaving_returns_everything() -> None:
-    async def scenario() -> None:
-        ledger = LocalLedger()
-        clients = await replicas(Wire(ledger), 2)
-        assert await clients[0].obtain([SLOTS, REQUESTS]) is None
-        clients[0].release(SLOTS.spec)
-        await clients[0].stop()
-        assert ledger.core.book.holders == ("r1",)
-        assert ledger.core.book.free(SLOTS.spec.name) == 4
-        assert ledger.core.book.free(REQUESTS.spec.name) == pytest.approx(5, abs=0.1)
-        await clients[1].stop()
-
-    run(scenario())

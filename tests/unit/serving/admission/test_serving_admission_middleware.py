@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,9 +19,12 @@ from rayserve_par.serving.admission.context import (
     request_usage,
 )
 from rayserve_par.serving.admission.gate import Gate
-from rayserve_par.serving.admission.key_source import KeySource
+from rayserve_par.serving.admission.key_source import KeySource, open_key_source
 from rayserve_par.serving.admission.keys import KeyEntry, KeySet, hash_of
+from rayserve_par.serving.admission.ledger import Answer, Report
+from rayserve_par.serving.admission.local_ledger import LocalLedger
 from rayserve_par.serving.admission.middleware import AdmissionMiddleware
+from rayserve_par.serving.admission.paths import is_public
 
 CHAT = "/v1/chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -684,5 +689,261 @@ def test_a_websocket_without_a_key_is_closed() -> None:
         scope["headers"] = [(b"authorization", b"Bearer secret-alice")]
         await middleware(dict(scope), receive, send)
         assert sent[-1]["type"] == "websocket.accept"
+
+    asyncio.run(scenario())
+
+
+def form_of(*models: str, name: str = "model") -> tuple[bytes, dict[str, str]]:
+    parts = [
+        f'--B\r\ncontent-disposition: form-data; name="{name}"\r\n\r\n{model}\r\n'
+        for model in models
+    ]
+    sound = '--B\r\ncontent-disposition: form-data; name="file"; filename="model"\r\n\r\nx\r\n'
+    return (
+        "".join([sound, *parts, "--B--\r\n"]).encode(),
+        {"content-type": "multipart/form-data; boundary=B"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("models", "name", "status"),
+    [
+        (("m",), "model", 200),
+        (("alias",), "model", 200),
+        ((), "model", 200),
+        (("adapter",), "model", 403),
+        (("m", "adapter"), "model", 403),
+        (("adapter", "m"), "model", 403),
+        (("adapter",), "xmodel", 200),  # another field
+    ],
+)
+def test_models_of_a_key_hold_for_forms(models: tuple[str, ...], name: str, status: int) -> None:
+    async def scenario() -> None:
+        body, headers = form_of(*models, name=name)
+        app = Application()
+        async with served(app, gate_of(key(models=("m",)))) as session:
+            path = "/v1/audio/transcriptions"
+            answer = await session.post(path, content=body, headers={**headers, **bearer()})
+            assert answer.status_code == status
+            assert [seen["body"].encode() for seen in app.seen] == [body] * (status == 200)
+            broken = {"content-type": "multipart/form-data"}
+            answer = await session.post(path, content=body, headers={**broken, **bearer()})
+            assert answer.status_code == 400
+            assert error_of(answer)["code"] == "invalid_form"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("path", ["/v1/load_lora_adapter\n", "/v1/models\0", "/v1/models\x7f"])
+def test_paths_with_control_characters_are_not_public(path: str) -> None:
+    assert not is_public(path)
+    assert is_public("/v1/models/one two")
+
+
+class SlowLedger(LocalLedger):
+    """Answers once `open` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = asyncio.Event()
+
+    async def exchange(self, report: Report) -> Answer:
+        await self.open.wait()
+        return await super().exchange(report)
+
+
+def test_limits_that_come_while_the_ledger_is_slow_hold_and_stay_right(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        file = tmp_path / "keys.yaml"
+        entry = {"name": "alice", "sha256": hash_of("secret-alice")}
+        file.write_text(json.dumps({"keys": [entry]}))
+        app, ledger = Application(), SlowLedger()
+        gate = Gate(AdmissionArgs(), names=("m",), keys=open_key_source(str(file)), ledger=ledger)
+        async with served(app, gate) as session:
+            limited = {**entry, "limits": {"concurrency": 1}}
+            file.write_text(json.dumps({"keys": [limited]}))
+            await asyncio.sleep(1.3)  # keys are read again, the ledger has not answered
+            app.hold = True
+            for _ in range(2):
+                held = asyncio.create_task(session.post(CHAT, json=BODY, headers=bearer()))
+                await asyncio.sleep(0.05)
+                refused = await session.post(CHAT, json=BODY, headers=bearer())
+                assert refused.status_code == 429
+                ledger.open.set()
+                await asyncio.sleep(0.1)
+                app.release.set()
+                assert (await held).status_code == 200
+                app.release.clear()
+                await asyncio.sleep(0.1)
+
+    asyncio.run(scenario())
+
+
+def test_a_slow_duty_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        monkeypatch.setattr("rayserve_par.serving.admission.gate._ADDRESSES_SECONDS", 0.1)
+        go_on = threading.Event()
+        asked = observed = 0
+
+        def addresses() -> list[str]:
+            nonlocal asked
+            asked += 1
+            if asked > 1:
+                go_on.wait(10)
+            return [NODE]
+
+        def load() -> EngineLoad:
+            nonlocal observed
+            observed += 1
+            return EngineLoad()
+
+        gate = Gate(AdmissionArgs(), names=("m",), node_addresses=addresses, engine_load=load)
+        await gate.start()
+        assert gate.addresses == {NODE}
+        await asyncio.sleep(1.4)
+        go_on.set()
+        assert asked == 2
+        assert observed >= 2
+        await gate.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("keys", "is_open"), [((), True), ((key(),), False)])
+def test_addresses_are_not_asked_for_where_nobody_needs_them(
+    keys: tuple[KeyEntry, ...], is_open: bool
+) -> None:
+    async def scenario() -> None:
+        gate = gate_of(*keys, open=is_open)
+        await gate.start()
+        assert gate.addresses == frozenset()
+        await gate.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_cut_while_the_start_is_sent_reaches_the_generator() -> None:
+    async def scenario() -> None:
+        ended: list[str] = []
+        blocked = asyncio.Event()
+
+        async def parts() -> AsyncIterator[bytes]:
+            try:
+                yield b"data: 1\n\n"
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                ended.append("cancelled")
+                raise
+
+        kept = parts()
+
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await stream(send, 0)
+            async for part in kept:
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(_message: Any) -> None:
+            blocked.set()
+            await asyncio.sleep(60)
+
+        scope: dict[str, Any] = {
+            "type": "http",
+            "method": "POST",
+            "path": CHAT,
+            "headers": [],
+            "client": None,
+        }
+        task = asyncio.create_task(AdmissionMiddleware(app, gate_of())(scope, receive, send))
+        await blocked.wait()
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+        assert task.cancelled()
+        assert ended == ["cancelled"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("as_http", [True, False])
+def test_a_websocket_holds_its_keys_limits_and_the_instances(as_http: bool) -> None:
+    async def scenario() -> None:
+        end = asyncio.Event()
+
+        async def receive() -> Any:
+            return {"type": "websocket.connect"}
+
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": "websocket.accept"})
+            await end.wait()
+
+        gate = gate_of(
+            key(limits=LimitArgs(concurrency=1)),
+            key("bob"),
+            key("eve", models=("other",)),
+            concurrency=ConcurrencyArgs(mode="fixed", limit=1, reserve=0),
+        )
+        middleware = AdmissionMiddleware(app, gate)
+
+        async def opened(name: str) -> list[Any]:
+            sent: list[Any] = []
+
+            async def send(message: Any) -> None:
+                sent.append(message)
+
+            await middleware(
+                {
+                    "type": "websocket",
+                    "path": "/v1/realtime",
+                    "headers": [(b"authorization", b"Bearer secret-%s" % name.encode())],
+                    "extensions": {"websocket.http.response": {}} if as_http else {},
+                },
+                receive,
+                send,
+            )
+            return sent
+
+        await gate.start()
+        first = asyncio.create_task(opened("alice"))
+        await asyncio.sleep(0.05)
+        assert gate.status()["in_flight"] == len(gate.responses) == 1
+        for name, status, code in [("alice", 429, 1013), ("bob", 503, 1013), ("eve", 403, 1008)]:
+            sent = await opened(name)
+            if as_http:
+                assert sent[0]["type"] == "websocket.http.response.start"
+                assert sent[0]["status"] == status
+                assert sent[1]["type"] == "websocket.http.response.body"
+            else:
+                assert sent[0]["type"] == "websocket.close"
+                assert sent[0]["code"] == code
+                assert sent[0]["reason"]
+        end.set()
+        assert [message["type"] for message in await first] == ["websocket.accept"]
+        assert gate.status()["in_flight"] == len(gate.responses) == 0
+        await asyncio.sleep(0.1)
+        assert (await opened("alice"))[0]["type"] == "websocket.accept"
+        await gate.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_long_body_leaves_the_loop_free() -> None:
+    async def scenario() -> None:
+        body = b'{"n":9,"x":[' + b"1e307," * 500_000 + b"1]}"
+        turns = 0
+
+        async def turn() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0.001)
+                turns += 1
+
+        async with served(Application(), gate_of()) as session:
+            turning = asyncio.create_task(turn())
+            answer = await session.post(CHAT, content=body)
+            turning.cancel()
+        assert answer.status_code == 400
+        assert turns >= 5
 
     asyncio.run(scenario())
