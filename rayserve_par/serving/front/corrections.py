@@ -26,7 +26,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rayserve_par.errors import RefusedError
-from rayserve_par.serving.front.error_bodies import NO_SUCH_PATH
+from rayserve_par.serving.front.error_bodies import NO_SUCH_PATH, UNAVAILABLE
 from rayserve_par.serving.front.front_settings import LOOPBACK, LUA_FOLDER, FrontSettings
 from rayserve_par.serving.front.frontend_rules import answer_rule, frontend_rules
 from rayserve_par.serving.front.serve_config import App, map_sections, read_apps
@@ -104,7 +104,7 @@ def _corrections(
         "defaults": lambda: _defaults(settings),
         "listen": lambda: _bind(LOOPBACK),
         "frontend": lambda: (*_bind(settings.bind_host), *_frontend(name, apps, settings)),
-        "backend": lambda: _backend(name, by_backend.get(name)),
+        "backend": lambda: _backend(name, by_backend.get(name), none_known=not apps),
     }
     return by_kind[kind]() if kind in by_kind else ()
 
@@ -164,9 +164,11 @@ def _defaults(settings: FrontSettings) -> tuple[Correction, ...]:
     )
 
 
-def _backend(name: str, app: App | None) -> tuple[Correction, ...]:
+def _backend(name: str, app: App | None, *, none_known: bool) -> tuple[Correction, ...]:
     if name == "default_backend":
-        return (Correction("http-request return status 404 .*", (answer_rule(NO_SUCH_PATH),)),)
+        # A HAProxy that has just been started anew is told of its applications a moment later.
+        answer = answer_rule(UNAVAILABLE if none_known else NO_SUCH_PATH)
+        return (Correction("http-request return status 404 .*", (answer,)),)
     if app is None:
         return ()
     chosen = "use-server %[var(txn.rayserve_server)] if { var(txn.rayserve_server) -m found }"

@@ -16,7 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rayserve_par.serving.front.error_bodies import NO_SUCH_PATH, ErrorAnswer, too_large
+from rayserve_par.serving.front.error_bodies import (
+    NO_SUCH_PATH,
+    RETRY_AFTER_SECONDS,
+    ErrorAnswer,
+    too_large,
+)
 from rayserve_par.serving.front.front_settings import FrontSettings
 from rayserve_par.serving.front.public_paths import forbidden_pattern, public_pattern
 from rayserve_par.serving.front.serve_config import App
@@ -83,4 +88,5 @@ def answer_rule(answer: ErrorAnswer, condition: str = "") -> str:
     """An `http-request return` of `answer`."""
     # Strong quotes: HAProxy takes what stands between them as it is; JSON brings none.
     returned = f"http-request return status {answer.status} content-type application/json"
-    return f"{returned} string '{answer.body}' {condition}".rstrip()
+    later = f"hdr Retry-After {RETRY_AFTER_SECONDS} " if answer.retry else ""
+    return f"{returned} string '{answer.body}' {later}{condition}".rstrip()

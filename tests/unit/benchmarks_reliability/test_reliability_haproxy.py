@@ -10,6 +10,7 @@ import pytest
 from benchmarks.reliability.haproxy import (
     LogReceiver,
     count_retried,
+    count_unanswered,
     parse_log_line,
     running_pid,
     servers_up,
@@ -67,6 +68,12 @@ def test_only_chat_completions_count() -> None:
     lines = [line for text in texts if (line := parse_log_line(text, end=0.0))]
     assert len(lines) == 3
     assert count_retried(lines) == 1
+
+
+def test_unanswered_requests_by_who_ended_them() -> None:
+    texts = [PLAIN, REFUSED, REFUSED, PLAIN.replace(" 200 61234", " 500 120")]
+    lines = [line for text in texts if (line := parse_log_line(text, end=0.0))]
+    assert count_unanswered(lines) == {"503 SC-- from HAProxy": 2, "500 ---- from an instance": 1}
 
 
 def test_the_receiver_keeps_what_is_sent_to_its_target() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rayserve_par.serving.admission.lease_book import PoolSpec
 from rayserve_par.serving.admission.lease_client import LeaseClient, Use
-from rayserve_par.serving.admission.ray_ledger import RayLedger
+from rayserve_par.serving.admission.ray_ledger import _VERSION, RayLedger
 
 ray = pytest.importorskip("ray")
 
@@ -37,7 +37,7 @@ def test_replicas_share_one_actor_and_outlive_it() -> None:
         assert await b.obtain([SLOTS]) is not None
         assert await a.obtain([SLOTS]) is not None
 
-        ledger = ray.get_actor(f"ledger-{app}-v1", namespace="rayserve_par_admission")
+        ledger = ray.get_actor(f"ledger-{app}-v{_VERSION}", namespace="rayserve_par_admission")
         ray.kill(ledger, no_restart=True)
         async with asyncio.timeout(10):
             while not (a.alone and b.alone):

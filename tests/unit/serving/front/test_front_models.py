@@ -220,3 +220,12 @@ def test_an_added_model_a_dead_one_and_a_removed_one(make_front: Callable[..., F
     reply = front.chat({"model": "qwen"})
     assert (reply.status, reply.error["code"]) == (404, "model_not_found")
     assert reply.error["message"].endswith("Known models: alias, llama.")
+
+
+def test_a_front_that_knows_no_application_yet_says_so(make_front: Callable[..., Front]) -> None:
+    front = make_front({})
+    reply = front.request("POST", "/v1/chat/completions", {"model": "any"})
+    assert reply.status == 503
+    assert int(reply.headers["retry-after"]) > 0
+    assert "starting" in reply.error["message"]
+    assert front.request("GET", "/metrics").status == 404
