@@ -31,11 +31,7 @@ _READY_SECONDS = 300.0
 
 
 def run_all(console: Console, chosen: Sequence[Scenario], log: LogReceiver) -> Generator[Result]:
-    """Run the scenarios one after another on one cluster; anew where one did not recover.
-
-    The baseline of the others' TTFT is the first scenario that is not about it.
-    """
-    baseline: float | None = None
+    """Run the scenarios one after another on one cluster; anew where one did not recover."""
     bench, gpus_per_node = None, 0
     with ExitStack() as stack:
         for scenario in chosen:
@@ -46,9 +42,7 @@ def run_all(console: Console, chosen: Sequence[Scenario], log: LogReceiver) -> G
                 bench = stack.enter_context(start_bench(console, gpus_per_node=gpus_per_node))
             make_ready(bench, scenario)
             with stage(console, scenario.title):
-                result = run_scenario(bench, scenario, log, baseline)
-            if scenario.ttft_factor is None and baseline is None:
-                baseline = result.ttft_p50_seconds
+                result = run_scenario(bench, scenario, log)
             yield result
             if result.recovery_seconds is None:
                 bench = None
@@ -60,7 +54,7 @@ def make_ready(bench: Bench, scenario: Scenario) -> None:
     Raises:
         RuntimeError: they did not in time.
     """
-    args = two_instances(scenario.tp)
+    args = two_instances(scenario.tp, scenario.slots)
     if bench.args != args or bench.scaled_to is not None:
         bench.deploy(args)
     if not bench.wait_until_serving(_READY_SECONDS):

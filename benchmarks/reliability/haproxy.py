@@ -16,6 +16,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +74,22 @@ def parse_log_line(line: str, end: float) -> LogLine | None:
 def count_retried(lines: Iterable[LogLine]) -> int:
     """Chat completions that were answered by another instance than the first chosen."""
     return sum(line.retried for line in lines if line.path.startswith(_COUNTED_PATH))
+
+
+def count_unanswered(lines: Iterable[LogLine]) -> dict[str, int]:
+    """Chat completions without status 200, by status, how the session ended, and who answered.
+
+    The first letter of the state names the side that ended it, the second the phase (HAProxy
+    configuration manual 8.5): "SC" is no connection to a server, "SH" none of its headers.
+    """
+    found = [line for line in lines if line.path.startswith(_COUNTED_PATH) and line.status != 200]
+    return dict(
+        Counter(
+            f"{line.status} {line.state} from "
+            + ("HAProxy" if line.server.startswith("<") else "an instance")
+            for line in found
+        )
+    )
 
 
 def servers_up(show_stat: str) -> frozenset[str]:

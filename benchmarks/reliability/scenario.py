@@ -8,14 +8,14 @@ the moment of the harm and were cut give the delay from the harm to the cut.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
 from benchmarks.reliability.bench import Bench
 from benchmarks.reliability.disturb import Harm
-from benchmarks.reliability.haproxy import LogLine, LogReceiver, count_retried
+from benchmarks.reliability.haproxy import LogLine, LogReceiver, count_retried, count_unanswered
 from benchmarks.reliability.load import Load, Shape
 from benchmarks.reliability.outcome import (
     Kind,
@@ -55,7 +55,8 @@ class Scenario:
     cut_seconds: streams may be cut, and then within this many seconds; None: none may be.
     error_events: each cut stream must end with an error event.
     refusals: requests may be refused; where an instance always serves, none needs to be.
-    ttft_factor: accepted requests' TTFT may grow by this much against `baseline_ttft_seconds`.
+    ttft_seconds: the median TTFT of the accepted requests is to stay within it.
+    slots: sequences that one instance runs at once; None for vLLM's default, far above the load.
     """
 
     name: str
@@ -69,7 +70,8 @@ class Scenario:
     tp: int = 1
     recovery_limit_seconds: float = 180.0
     settle_seconds: float = 5.0
-    ttft_factor: float | None = None
+    ttft_seconds: float | None = None
+    slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Result:
 
     retried: None where HAProxy wrote no log. recovery_seconds: None where it never came.
     answered_afterwards: instances that answered requests sent after the recovery.
+    log_reasons: what HAProxy's log says of requests without status 200.
     """
 
     scenario: Scenario
@@ -90,7 +93,7 @@ class Result:
     longest_silence_seconds: float
     ttft_p50_seconds: float | None
     answered_afterwards: int | None
-    baseline_ttft_seconds: float | None = None
+    log_reasons: Mapping[str, int]
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -110,18 +113,9 @@ class Result:
             made.append(Target("refused", self.tally[Kind.REFUSED], 0))
         if scenario.error_events:
             made.append(Target("cut without an error event", cut - self.error_events, 0))
-        if scenario.ttft_factor is not None:
-            made.append(
-                Target("TTFT p50 / that of 16 streams", self.ttft_ratio, scenario.ttft_factor)
-            )
+        if scenario.ttft_seconds is not None:
+            made.append(Target("TTFT p50 seconds", self.ttft_p50_seconds, scenario.ttft_seconds))
         return tuple(made)
-
-    @property
-    def ttft_ratio(self) -> float | None:
-        """Median time to first token / the baseline's; None where one of them is unknown."""
-        if self.ttft_p50_seconds is None or not self.baseline_ttft_seconds:
-            return None
-        return self.ttft_p50_seconds / self.baseline_ttft_seconds
 
     @property
     def met(self) -> bool:
@@ -144,16 +138,12 @@ class Result:
             "longest_silence_seconds": self.longest_silence_seconds,
             "ttft_p50_seconds": self.ttft_p50_seconds,
             "answered_afterwards": self.answered_afterwards,
+            "log_reasons": dict(self.log_reasons),
             "targets": [{**asdict(target), "met": target.met} for target in self.targets],
         }
 
 
-def run_scenario(
-    bench: Bench,
-    scenario: Scenario,
-    log: LogReceiver | None,
-    baseline_ttft_seconds: float | None = None,
-) -> Result:
+def run_scenario(bench: Bench, scenario: Scenario, log: LogReceiver | None) -> Result:
     """Run one scenario on a bench whose instances all serve."""
     with Load(bench.url, bench.model, scenario.streams, scenario.shape) as load:
         load.wait_for(accepted=scenario.streams, seconds=_WARM_UP_SECONDS)
@@ -170,7 +160,6 @@ def run_scenario(
         harm,
         recovered if back else None,
         log.since(min(request.start for request in requests)) if log is not None else (),
-        baseline_ttft_seconds,
     )
 
 
@@ -180,7 +169,6 @@ def summarize(
     harm: Harm,
     recovered: float | None,
     lines: Sequence[LogLine],
-    baseline_ttft_seconds: float | None = None,
 ) -> Result:
     """The figures of one scenario from what was seen; `lines` is empty where there is no log."""
     delays = cut_delays(requests, harm.at)
@@ -196,7 +184,7 @@ def summarize(
         longest_silence_seconds=longest_silence(requests, harm.at),
         ttft_p50_seconds=ttft_p50(requests),
         answered_afterwards=_answered(lines, recovered) if lines and recovered else None,
-        baseline_ttft_seconds=baseline_ttft_seconds,
+        log_reasons=count_unanswered(lines),
     )
 
 

@@ -12,19 +12,12 @@ from benchmarks.reliability.scenario import STREAMS, Scenario
 REPLICA_CUT_SECONDS = 2.0
 NODE_CUT_SECONDS = 5.0
 OVERLOAD_FACTOR = 5
-_TTFT_GROWTH = 2.0
+_SLOTS = 8
+# Without shedding it would be some 12 s: (80 - 16) streams wait for 16 places, each for about 3 s.
+_OVERLOADED_TTFT_SECONDS = 1.0
 
 SCENARIOS = (
     Scenario("steady", "nothing but the load", disturb.nothing, settle_seconds=20.0),
-    Scenario(
-        "overload",
-        f"{OVERLOAD_FACTOR} times the streams",
-        disturb.nothing,
-        streams=OVERLOAD_FACTOR * STREAMS,
-        settle_seconds=30.0,
-        refusals=True,
-        ttft_factor=_TTFT_GROWTH,
-    ),
     Scenario(
         "engine",
         "kill -9 an engine process",
@@ -73,6 +66,16 @@ SCENARIOS = (
         cut_seconds=NODE_CUT_SECONDS,
     ),
     Scenario("haproxy-manager", "kill -9 HAProxy's manager", disturb.kill_haproxy_manager),
+    Scenario(
+        "overload",
+        f"{OVERLOAD_FACTOR} times the streams that run at once",
+        disturb.nothing,
+        streams=OVERLOAD_FACTOR * STREAMS,
+        settle_seconds=30.0,
+        refusals=True,
+        ttft_seconds=_OVERLOADED_TTFT_SECONDS,
+        slots=_SLOTS,
+    ),
     # An instance of one rank has no worker process, so this one has two.
     Scenario(
         "worker",
@@ -86,13 +89,14 @@ SCENARIOS = (
 )
 
 
-def two_instances(tp: int = 1) -> dict[str, Any]:
+def two_instances(tp: int = 1, slots: int | None = None) -> dict[str, Any]:
     """The arguments of the application under test: two instances of a tiny model."""
+    engine = {"max_model_len": 2048, "dtype": "float32"}
     return {
         "model": "tiny-llama",
         "layout": {"tp": tp},
         "num_replicas": 2,
-        "engine": {"max_model_len": 2048, "dtype": "float32"},
+        "engine": engine if slots is None else {**engine, "max_num_seqs": slots},
     }
 
 
