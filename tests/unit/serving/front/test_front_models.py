@@ -229,3 +229,10 @@ def test_a_front_that_knows_no_application_yet_says_so(make_front: Callable[...,
     assert int(reply.headers["retry-after"]) > 0
     assert "starting" in reply.error["message"]
     assert front.request("GET", "/metrics").status == 404
+
+
+def test_while_no_model_is_known_none_is_called_unknown(make_front: Callable[..., Front]) -> None:
+    front = make_front({("a", "/a"): [], ("b", "/b"): []})
+    reply = front.chat({"model": "some-model"})
+    assert (reply.status, reply.headers["retry-after"]) == (503, "5")
+    assert reply.error["code"] == "model_not_ready"

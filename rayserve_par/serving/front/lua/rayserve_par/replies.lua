@@ -29,6 +29,10 @@ function replies.document(txn, body)
 end
 
 function replies.unknown_model(txn, name, names)
+    if #names == 0 then
+        -- The first instances are starting, and one of them may be it.
+        return replies.not_ready(txn, "No model answers yet; the first are starting.")
+    end
     fail(txn, 404, "Not Found",
         "The model `" .. name:sub(1, 200) .. "` does not exist. " .. known(names),
         "invalid_request_error", "model", "model_not_found")
