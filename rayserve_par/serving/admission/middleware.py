@@ -50,7 +50,8 @@ NO_KEY = Refusal(
 )
 WRONG_KEY = Refusal(
     401,
-    "The API key is not valid.",
+    # OpenAI's own words: clients tell a wrong key from a wrong request by them.
+    "Incorrect API key provided.",
     code="invalid_api_key",
     headers=((b"www-authenticate", b"Bearer"),),
 )

@@ -11,11 +11,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 from rayserve_par.serving.admission.refusal import Message, Refusal, Send, shed
 
 _EVENT_STREAM = b"text/event-stream"
 _ERROR_EVENT = b'data: {"error"'
+# Starlette's body of a path or method that no route has; vLLM's own errors are in OpenAI's form.
+_FRAMEWORKS_ERROR = b'{"detail"'
+NO_ENDPOINT = Refusal(404, "There is no such endpoint.", code="not_found")
+WRONG_METHOD = Refusal(405, "This endpoint has other methods.", code="method_not_allowed")
 ENGINE_ENDED = shed("The engine of this instance has ended; others take new requests.", 1.0)
 
 
@@ -88,8 +93,9 @@ class Response:
             return
         if self._start is None:
             raise RuntimeError(f"{message['type']} was sent before http.response.start")
-        if self._is_an_end(message):
-            await self.fail(ENGINE_ENDED)
+        instead = self._instead(self._start, message)
+        if instead is not None:
+            await self.fail(instead)
             return
         if await self._begin(self._start, message):
             await self.send(message)
@@ -129,10 +135,18 @@ class Response:
         """Tokens of the answer: a part of a stream is one or more, four bytes of JSON are one."""
         return self.parts if self.is_stream else self._first_bytes // 4
 
-    def _is_an_end(self, first: Message) -> bool:
-        """Whether the answer is nothing but the error of an engine that has ended."""
-        is_error = self.status >= 500 or first.get("body", b"").startswith(_ERROR_EVENT)
-        return is_error and self._engine_failed()
+    def _instead(self, start: Message, first: Message) -> Refusal | None:
+        """What is answered in place of an ended engine's error, or of the framework's own 404."""
+        body: bytes = first.get("body", b"")
+        is_error = self.status >= 500 or body.startswith(_ERROR_EVENT)
+        if is_error and self._engine_failed():
+            return ENGINE_ENDED
+        if self.status == 404 and body.startswith(_FRAMEWORKS_ERROR):
+            return NO_ENDPOINT
+        if self.status == 405 and body.startswith(_FRAMEWORKS_ERROR):
+            allowed = tuple(pair for pair in start.get("headers", ()) if pair[0] == b"allow")
+            return replace(WRONG_METHOD, headers=allowed)
+        return None
 
     def look(self, seconds: float, limit_seconds: float) -> None:
         """A sweep `seconds` after the last one: cut the answer if its client takes nothing."""

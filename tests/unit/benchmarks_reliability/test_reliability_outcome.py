@@ -14,6 +14,7 @@ from benchmarks.reliability.outcome import (
     Request,
     cut_delays,
     longest_silence,
+    moments,
     tally,
 )
 
@@ -163,3 +164,11 @@ def test_cut_delays_are_those_of_streams_open_at_the_harm() -> None:
 def test_longest_silence(begun: list[float], at: float, seconds: float) -> None:
     seen = [replace(COMPLETE, first_byte=moment) for moment in begun]
     assert longest_silence([*seen, REFUSAL], at) == seconds
+
+
+def test_moments_are_the_first_and_the_last_of_each_reason() -> None:
+    seen = [COMPLETE, replace(REFUSAL, end=12.0), replace(REFUSAL, end=15.0), NO_BYTE]
+    assert moments(seen, at=10.0) == {
+        "refused: HTTP 503": (2.0, 5.0),
+        "failed: no byte of an answer: the connection was closed or reset": (1.0, 1.0),
+    }

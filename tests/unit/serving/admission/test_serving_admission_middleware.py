@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from rayserve_par.serving.admission.args import AdmissionArgs, ConcurrencyArgs, LimitArgs
 from rayserve_par.serving.admission.concurrency import EngineLoad
@@ -945,5 +946,67 @@ def test_a_long_body_leaves_the_loop_free() -> None:
             turning.cancel()
         assert answer.status_code == 400
         assert turns >= 5
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/v1/nowhere", 404, "not_found"),
+        ("POST", "/v1/nowhere", 404, "not_found"),
+        ("GET", CHAT, 405, "method_not_allowed"),
+        ("DELETE", CHAT, 405, "method_not_allowed"),
+    ],
+)
+def test_the_framework_s_own_refusals_get_openai_s_form(
+    method: str, path: str, status: int, code: str
+) -> None:
+    async def answer() -> dict[str, str]:
+        return {"detail": "an answer of the application"}
+
+    app = FastAPI()
+    app.post(CHAT)(answer)
+
+    async def scenario() -> None:
+        async with served(app, gate_of()) as client:
+            refused = await client.request(method, path, json=BODY)
+            assert refused.status_code == status
+            assert error_of(refused)["code"] == code
+            assert refused.headers.get("allow") == ("POST" if status == 405 else None)
+            # What the application says itself stays as it is.
+            assert (await client.post(CHAT, json=BODY)).json()["detail"].startswith("an answer")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(
+    ("status", "media", "body"),
+    [
+        (500, "application/json", b'{"error": {"message": "EngineDeadError"}}'),
+        (200, "text/event-stream", b'data: {"error": {"message": "EngineDeadError"}}\n\n'),
+    ],
+)
+def test_an_ended_engine_s_error_becomes_a_503_that_is_tried_elsewhere(
+    status: int, media: str, body: bytes, ended: bool
+) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        del scope
+        await receive()
+        head = [(b"content-type", media.encode())]
+        await send({"type": "http.response.start", "status": status, "headers": head})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def scenario() -> None:
+        gate = gate_of()
+        gate.engine_failed = lambda: ended
+        async with served(app, gate) as client:
+            answer = await client.post(CHAT, json=BODY)
+            assert answer.status_code == (503 if ended else status)
+            assert ("x-rayserve-par-shed" in answer.headers) == ended
+            assert (answer.content == body) == (not ended)
+            assert gate.limit.in_flight == 0
 
     asyncio.run(scenario())
