@@ -10,7 +10,7 @@ MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e lint bench-front bench-routing bench-scaling reliability soak eval-planner clean
+.PHONY: help env serve test test-unit test-e2e lint compat bench-front bench-routing bench-scaling reliability soak eval-planner clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ lint: env ## ruff and mypy
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
+
+compat: env ## other people's clients against our server (ONLY="litellm abuse")
+	$(bin)/python -m tests.compat $(ONLY) --keep-logs build/compat \
+	  $(if $(ONLY),,--docs docs/compatibility.md)
 
 bench-front: env ## bare vLLM server against ours, same run, at 1, 8, 32, 128 streams (BENCH_MODEL=...)
 	$(bin)/python -m benchmarks.front --model $(BENCH_MODEL)

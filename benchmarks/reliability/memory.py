@@ -5,8 +5,8 @@ Theil-Sen's: the median of (m(b) - m(a)) / (b - a) over all pairs of samples, in
 the interval of 95% that scipy gives for it. Samples of the warm-up are left out: the first
 `WARM_UP_SHARE` of the time. Left out is that neighbouring samples depend on each other, which makes
 the interval narrower than it should be.
-A class grows too much if the lower end of its interval is above the limit: a short run has a wide
-interval and proves little, a long one a narrow.
+A class grows too much if the lower end of its interval is above the limit. Runs shorter than
+`JUDGED_FROM_MINUTES` are not judged: in the first minutes every heap still grows to its size.
 Source: P. K. Sen, Estimates of the regression coefficient based on Kendall's tau, JASA 63 (1968).
 """
 
@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 from scipy.stats import theilslopes
 
-WARM_UP_SHARE = 0.25
+WARM_UP_SHARE = 1 / 3
+JUDGED_FROM_MINUTES = 30.0
 # Beyond it a process of some GiB would double within a month.
 LIMIT_MIB_PER_HOUR = 4.0
 _MIB = 2**20

@@ -156,3 +156,12 @@ def longest_silence(requests: Sequence[Request], at: float) -> float:
     begun = sorted(r.first_byte for r in requests if r.first_byte is not None and r.status == _OK)
     later = [at, *(moment for moment in begun if moment >= at)]
     return max((b - a for a, b in itertools.pairwise(later)), default=0.0)
+
+
+def moments(requests: Sequence[Request], at: float) -> dict[str, tuple[float, float]]:
+    """Seconds from `at` to the first and the last end, by reason, of requests not accepted."""
+    ends: dict[str, list[float]] = {}
+    for request in requests:
+        if request.kind is not Kind.ACCEPTED:
+            ends.setdefault(f"{request.kind}: {request.reason}", []).append(request.end - at)
+    return {reason: (min(seconds), max(seconds)) for reason, seconds in ends.items()}

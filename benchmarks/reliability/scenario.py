@@ -23,6 +23,7 @@ from benchmarks.reliability.outcome import (
     Tally,
     cut_delays,
     longest_silence,
+    moments,
     tally,
 )
 
@@ -81,6 +82,7 @@ class Result:
     retried: None where HAProxy wrote no log. recovery_seconds: None where it never came.
     answered_afterwards: instances that answered requests sent after the recovery.
     log_reasons: what HAProxy's log says of requests without status 200.
+    moments: from the harm to the first and the last request of each reason, in seconds.
     """
 
     scenario: Scenario
@@ -94,6 +96,7 @@ class Result:
     ttft_p50_seconds: float | None
     answered_afterwards: int | None
     log_reasons: Mapping[str, int]
+    moments: Mapping[str, tuple[float, float]]
 
     @property
     def targets(self) -> tuple[Target, ...]:
@@ -139,6 +142,7 @@ class Result:
             "ttft_p50_seconds": self.ttft_p50_seconds,
             "answered_afterwards": self.answered_afterwards,
             "log_reasons": dict(self.log_reasons),
+            "moments": {why: [round(s, 2) for s in span] for why, span in self.moments.items()},
             "targets": [{**asdict(target), "met": target.met} for target in self.targets],
         }
 
@@ -185,6 +189,7 @@ def summarize(
         ttft_p50_seconds=ttft_p50(requests),
         answered_afterwards=_answered(lines, recovered) if lines and recovered else None,
         log_reasons=count_unanswered(lines),
+        moments=moments(requests, harm.at),
     )
 
 

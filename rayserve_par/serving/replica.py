@@ -12,6 +12,9 @@ import asyncio
 import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import MemoryHandler
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -46,6 +49,23 @@ logger = logging.getLogger("ray.serve")
 # then needs a moment to leave the process.
 _LEAVE_WITHIN_SECONDS = 5.0
 _LAST_WORD_SECONDS = 0.2
+
+
+@contextmanager
+def kept_log_targets() -> Iterator[None]:
+    """Give Serve's log handlers their targets back, which vLLM's logging setup takes from them.
+
+    vLLM calls `logging.config.dictConfig`, which closes every handler of the process. Without its
+    target the replica logs nothing more, and a controller that restarts stops the replica when it
+    asks for its log file (Ray 2.60, `get_component_logger_file_path`).
+    """
+    handlers = [handler for handler in logger.handlers if isinstance(handler, MemoryHandler)]
+    targets = [handler.target for handler in handlers]
+    try:
+        yield
+    finally:
+        for handler, target in zip(handlers, targets, strict=True):
+            handler.setTarget(target)
 
 
 class ModelReplica:
@@ -98,7 +118,8 @@ class ModelReplica:
             on_finished=usage.on_finished,
         )
         loggers = stat_loggers(metrics, self._node, listeners)
-        instance = await start_instance(self._spec, loggers)
+        with kept_log_targets():
+            instance = await start_instance(self._spec, loggers)
         self._engine_load = load
         carry_request_context(instance.engine, usage.on_started)
         return instance

@@ -172,6 +172,8 @@ def cluster_environment(name: str, folder: Path) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
         # One HAProxy on this machine: nothing to drain for load balancers in front of it.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
+        # A dead HAProxy is replaced after three questions: 3 s instead of 30.
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     }
 
 

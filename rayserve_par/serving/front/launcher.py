@@ -7,6 +7,7 @@ the real HAProxy with the same arguments. Serve does so anew for every reload.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from rayserve_par.errors import RefusedError
 from rayserve_par.serving.front.corrections import corrected_config
 from rayserve_par.serving.front.error_bodies import MALFORMED, TOO_SLOW, UNAVAILABLE
 from rayserve_par.serving.front.front_settings import FrontSettings
+from rayserve_par.serving.front.kept_servers import keep_servers, servers_of
 from rayserve_par.serving.front.serve_config import read_apps
 from rayserve_par.settings import load_settings
 
@@ -31,7 +33,10 @@ def correct_files(config_file: Path, settings: FrontSettings) -> None:
     Raises:
         RefusedError: Serve's configuration is not what this release knows.
     """
-    config = config_file.read_text(encoding="utf-8")
+    servers_file = settings.folder / "servers.json"
+    last = json.loads(servers_file.read_text("utf-8")) if servers_file.exists() else {}
+    config = keep_servers(config_file.read_text(encoding="utf-8"), last)
+    _write(servers_file, json.dumps(servers_of(config)))
     corrected = corrected_config(config, settings)
     for error_file in set(_SERVE_ERROR_FILE.findall(config)):
         _write(Path(error_file), UNAVAILABLE.response)
