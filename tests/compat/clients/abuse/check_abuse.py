@@ -245,11 +245,17 @@ def test_slash_at_the_end() -> None:
     ],
 )
 def test_broken_http(data: bytes) -> None:
-    check_refused(fastest(data), 400)
+    check_no_http(fastest(data))
 
 
 def test_huge_header() -> None:
-    check_refused(fastest(head("GET", "/v1/models", None, more=("X-A: " + "a" * 2**20,))), 400, 431)
+    check_no_http(fastest(head("GET", "/v1/models", None, more=("X-A: " + "a" * 2**20,))))
+
+
+def check_no_http(answer: Answer) -> None:
+    """Refused by HAProxy's parser, with its own page: release 2.8 asks no errorfile there."""
+    assert answer.status == 400
+    assert answer.seconds < MOST_SECONDS
 
 
 def test_slow_body_is_cut() -> None:
