@@ -192,6 +192,34 @@ def overview() -> build.Dashboard:
         )
         .with_panel(
             _lines(
+                "Admission by outcome",
+                "reqps",
+                "In the replica: ok, or the code of the refusal",
+                [
+                    Query(
+                        "sum by (model, outcome)"
+                        f" ({_rate('ray_rayserve_par_admission_total', _OURS)})",
+                        "{{model}} {{outcome}}",
+                    )
+                ],
+            )
+        )
+        .with_panel(
+            _lines(
+                "Requests let through, and the limit",
+                "short",
+                "Above the limit an instance answers 503",
+                [
+                    Query(f"sum by (model) ({metric}{_OURS})", f"{{{{model}}}} {name}")
+                    for metric, name in (
+                        ("ray_rayserve_par_in_flight", "in flight"),
+                        ("ray_rayserve_par_concurrency_limit", "limit"),
+                    )
+                ],
+            )
+        )
+        .with_panel(
+            _lines(
                 "HTTP requests by status",
                 "reqps",
                 "At Ray Serve's front, all applications",

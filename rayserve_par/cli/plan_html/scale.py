@@ -68,4 +68,4 @@ def log_scale(smallest: float, largest: float, start: float, end: float) -> LogS
     power = 10.0 ** floor(log10(smallest))
     bottom = max(step * power for step in _STEPS if step * power <= smallest * (1 + 1e-9))
     top = round_step(largest)
-    return LogScale(bottom, top if top > bottom else 2 * bottom, start, end)
+    return LogScale(bottom, top if top > bottom else round_step(1.01 * bottom), start, end)

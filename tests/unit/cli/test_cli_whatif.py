@@ -173,7 +173,8 @@ def test_several_applications(tmp_path: Path) -> None:
         + "".join(
             f"  - name: {name}\n    route_prefix: /{name}\n"
             "    import_path: rayserve_par:build_app\n"
-            f"    args: {{model: {LLAMA_8B}, hardware: 8xH100, num_replicas: fit}}\n"
+            f"    args: {{model: {LLAMA_8B}, served_model_name: {name}, hardware: 8xH100,"
+            " num_replicas: fit}\n"
             for name in ("a", "b")
         ),
         encoding="utf-8",

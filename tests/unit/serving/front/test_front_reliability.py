@@ -132,6 +132,7 @@ def test_requests_that_wait_when_their_instance_dies_are_answered(front: Front) 
     for thread in threads:
         thread.start()
     wait_until(lambda: first.in_flight >= 2, "some wait there")
+    time.sleep(0.5)  # for the others to arrive, here or there
     front.loop.run(first.kill())
     for thread in threads:
         thread.join()
