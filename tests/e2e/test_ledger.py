@@ -2,24 +2,17 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterator
 
 import pytest
+import ray
 
 from rayserve_par.serving.admission.lease_book import PoolSpec
 from rayserve_par.serving.admission.lease_client import LeaseClient, Use
 from rayserve_par.serving.admission.ray_ledger import _VERSION, RayLedger
 
-ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.engine
 
 SLOTS = Use(PoolSpec("k/concurrency", 4))
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.usefixtures("cluster")
