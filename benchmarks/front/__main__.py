@@ -30,7 +30,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.front.servers import Server, Workload, bare_server, our_server, peer_server
+from benchmarks.front.servers import Server, bare_server, our_server, peer_server
 from benchmarks.front.summary import (
     BARE,
     METRICS,
@@ -44,32 +44,24 @@ from benchmarks.front.summary import (
     summarize,
     targets,
 )
+from benchmarks.front.workloads import WORKLOADS, Workload
 from rayserve_par.cli.stages import stage
-from rayserve_par.serving.model_store.locate import locate_model
 
 _WARM_UP_REQUESTS = 128
 _WARM_UP_STREAMS = 32
 _SESSION_VARIABLE = "RAYSERVE_PAR_SESSION"
 
-# Enough requests for a percentile, few enough for the whole run. The tiny model takes next to no
-# time itself, so that its figures are those of the servers.
-WORKLOADS = {
-    load.model: load
-    for load in (
-        Workload("smollm2-135m-instruct", {1: 6, 8: 16, 32: 32, 128: 128}),
-        Workload("tiny-llama", {1: 100, 8: 200, 32: 400, 128: 512}),
-    )
-}
 
-
-def measure(server: Server, model: str, *, streams: int, requests: int, seed: int) -> Cell:
+def measure(server: Server, load: Workload, *, streams: int, requests: int, seed: int) -> Cell:
     """Load one server from a process of its own.
 
     Raises:
         RuntimeError: a request failed.
     """
-    command = [sys.executable, "-m", "benchmarks.front.load", server.url, model]
+    command = [sys.executable, "-m", "benchmarks.front.load", server.url]
+    command += [load.spec.served_model_name, "--prompt-words", str(load.prompt_words)]
     command += ["--streams", str(streams), "--requests", str(requests), "--seed", str(seed)]
+    command += ["--output-tokens", str(load.output_tokens)]
     # Without the cluster's mark, which would count the client among the server's processes.
     environment = {k: v for k, v in os.environ.items() if k != _SESSION_VARIABLE}
     before = server.cpu_seconds()
@@ -88,7 +80,7 @@ def measure_all(
         with stage(console, f"Warming up: {name}"):
             measure(
                 server,
-                load.model,
+                load,
                 streams=_WARM_UP_STREAMS,
                 requests=min(_WARM_UP_REQUESTS, max(load.requests.values())),
                 seed=0,
@@ -102,9 +94,7 @@ def measure_all(
             for name, server in servers.items():
                 title = f"Round {turn + 1} of {rounds}, {streams} streams: {name}"
                 with stage(console, title):
-                    cell = measure(
-                        server, load.model, streams=streams, requests=requests, seed=seed
-                    )
+                    cell = measure(server, load, streams=streams, requests=requests, seed=seed)
                 cells[name, streams].append(cell)
     return cells
 
@@ -136,6 +126,10 @@ def report(
     """Everything measured, for a file."""
     return {
         "model": load.model,
+        "hardware": load.hardware,
+        "engine": dict(load.engine),
+        "prompt_words": load.prompt_words,
+        "output_tokens": load.output_tokens,
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
         "idle_cpu_percent": idle_cpu_percent,
         "start_seconds": {name: server.start_seconds for name, server in servers.items()},
@@ -152,7 +146,7 @@ def run(
 ) -> bool:
     """Measure and print; returns whether every target is met."""
     with stage(console, f"Preparing {load.model}"):
-        locate_model(load.model)
+        load.prepare()
         # The first start would otherwise pay for reading vLLM and torch from the disk.
         subprocess.run([sys.executable, "-c", "import vllm"], check=True, capture_output=True)
     with (
@@ -169,7 +163,7 @@ def run(
         cells = measure_all(console, load, servers, rounds)
     medians = {key: over_rounds(measured) for key, measured in cells.items()}
     starts = {name: server.start_seconds for name, server in servers.items()}
-    judged = targets(medians, starts)
+    judged = targets(medians, starts, load.bounds)
     console.print(table(load, medians))
     console.print(f"start: bare {starts[BARE]:.1f} s, our replica {starts[OURS]:.1f} s")
     console.print(f"CPU used by the servers when idle: {idle_cpu_percent:.0f}% of the machine")
@@ -186,7 +180,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all measurements to this file")
     parser.add_argument("--model", choices=WORKLOADS, default="tiny-llama")
     parser.add_argument("--rounds", type=int, default=3, help="alternations (default: 3)")
-    parser.add_argument("--streams", type=int, nargs="*", help="of 1, 8, 32, 128 (default: all)")
+    parser.add_argument("--streams", type=int, nargs="*", help="of the model's (default: all)")
     parser.add_argument("--peer", action="store_true", help="Ray Serve LLM as a third server")
     args = parser.parse_args()
     load = WORKLOADS[args.model]

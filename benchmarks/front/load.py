@@ -1,10 +1,11 @@
 """The client of a benchmark, in a process of its own: N streams of chat completions at once.
 
 Run: python -m benchmarks.front.load URL MODEL --streams 8 --requests 24 --seed 1
+     --prompt-words 100 --output-tokens 32
 It prints one JSON list, one object for each request. Each stream sends its next request when its
 last one ends. Prompts are random words by seed, so no two share a prefix that a cache could keep
 beyond the chat template, and the same seed gives both servers the same prompts. Each answer has
-exactly OSL tokens (`ignore_eos`); anything else is an error.
+exactly `--output-tokens` tokens (`ignore_eos`); anything else is an error.
 """
 
 from __future__ import annotations
@@ -15,41 +16,51 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
 
 import aiohttp
 
 from benchmarks.front.summary import Request
 
 # Common words are one token each in SmolLM2; the chat template adds about 30.
-_WORDS = """
+_TEXT = """
 time year people way day man thing woman life child world school state family student group country
 problem hand part place case week company system program question work number night point home
 water room mother area money story fact month lot right study book eye job word
 """
-_PROMPT_WORDS = 100
-OUTPUT_TOKENS = 32
+WORDS: Sequence[str] = tuple(_TEXT.split())
 _LIMIT_SECONDS = 300.0
 
 
-def prompts(seed: int) -> Iterator[str]:
-    """Endless different prompts."""
-    chosen, words = random.Random(seed), _WORDS.split()
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where and for how many tokens to ask."""
+
+    url: str
+    model: str
+    output_tokens: int
+
+
+def prompts(seed: int, words: int) -> Iterator[str]:
+    """Endless different prompts of `words` words."""
+    chosen = random.Random(seed)
     while True:
-        yield " ".join(chosen.choices(words, k=_PROMPT_WORDS))
+        yield " ".join(chosen.choices(WORDS, k=words))
 
 
-async def ask(session: aiohttp.ClientSession, url: str, model: str, prompt: str) -> Request:
+async def ask(session: aiohttp.ClientSession, endpoint: Endpoint, prompt: str) -> Request:
     """Send one streamed request and time it.
 
     Raises:
-        RuntimeError: the answer is not a complete stream of OUTPUT_TOKENS tokens.
+        RuntimeError: the answer is not a complete stream of `output_tokens` tokens.
     """
+    url = endpoint.url
     body = {
-        "model": model,
+        "model": endpoint.model,
         "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": OUTPUT_TOKENS,
+        "max_tokens": endpoint.output_tokens,
         "ignore_eos": True,
         "temperature": 0,
         "stream": True,
@@ -71,19 +82,19 @@ async def ask(session: aiohttp.ClientSession, url: str, model: str, prompt: str)
             if chunk.get("usage"):
                 tokens = chunk["usage"]["completion_tokens"]
     end = time.perf_counter()
-    if not first_token or tokens != OUTPUT_TOKENS:
-        raise RuntimeError(f"{url}: {tokens} tokens instead of {OUTPUT_TOKENS}")
+    if not first_token or tokens != endpoint.output_tokens:
+        raise RuntimeError(f"{url}: {tokens} tokens instead of {endpoint.output_tokens}")
     return Request(start=start, first_token=first_token, end=end, output_tokens=tokens)
 
 
-async def run(url: str, model: str, *, streams: int, requests: int, seed: int) -> list[Request]:
-    """Send `requests` requests over `streams` streams."""
-    waiting = iter([prompt for prompt, _ in zip(prompts(seed), range(requests), strict=False)])
+async def run(endpoint: Endpoint, asked: Sequence[str], *, streams: int) -> list[Request]:
+    """Send the prompts `asked` over `streams` streams."""
+    waiting = iter(asked)
     done: list[Request] = []
 
     async def stream(session: aiohttp.ClientSession) -> None:
         for prompt in waiting:
-            done.append(await ask(session, url, model, prompt))
+            done.append(await ask(session, endpoint, prompt))
 
     async with (
         aiohttp.ClientSession(
@@ -104,10 +115,12 @@ def main() -> None:
     parser.add_argument("--streams", type=int, required=True)
     parser.add_argument("--requests", type=int, required=True)
     parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--prompt-words", type=int, required=True)
+    parser.add_argument("--output-tokens", type=int, required=True)
     args = parser.parse_args()
-    done = asyncio.run(
-        run(args.url, args.model, streams=args.streams, requests=args.requests, seed=args.seed)
-    )
+    asked = list(islice(prompts(args.seed, args.prompt_words), args.requests))
+    endpoint = Endpoint(args.url, args.model, args.output_tokens)
+    done = asyncio.run(run(endpoint, asked, streams=args.streams))
     json.dump([asdict(request) for request in done], sys.stdout)
 
 

@@ -13,17 +13,17 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
 from rich.console import Console
 
 from benchmarks.front.bare_server import BareServer
+from benchmarks.front.workloads import Workload
 from rayserve_par.cli.bring_up import bring_up, wait_for_front
 from rayserve_par.cli.connect import connect
 from rayserve_par.cli.local.cluster import LocalCluster
@@ -31,11 +31,7 @@ from rayserve_par.cli.local.session import HOST, free_ports
 from rayserve_par.cli.stages import stage
 from rayserve_par.control.config_file import IMPORT_PATH, ConfiguredApp, ServeConfig
 from rayserve_par.control.serve_client import ServeClient
-from rayserve_par.hardware.cluster import parse_cluster
-from rayserve_par.serving.app import plan_for, replica_spec
 from rayserve_par.serving.config import parse_args
-from rayserve_par.serving.model_store.locate import locate_model
-from rayserve_par.serving.replica_spec import ReplicaSpec
 from rayserve_par.serving.vllm_bridge.engine_args import command_line
 from rayserve_par.settings import load_settings
 
@@ -48,33 +44,6 @@ _PEER_STOP_SECONDS = 30.0
 _PEER_PACKAGES = ("pyarrow", "jsonref", "pandas", "pytz", "tzdata", "fsspec")
 # Only ours needs it: it turns the platform with several CPU ranks on.
 _OURS_ONLY = "RAYSERVE_PAR_CPU_RANKS"
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """A model, the hardware, and how many requests one cell has at each number of streams."""
-
-    model: str
-    requests: Mapping[int, int]
-    hardware: str = "1x1xlogical-cpu"
-    engine: Mapping[str, Any] = field(default_factory=lambda: {"max_model_len": 2048})
-
-    @property
-    def args(self) -> dict[str, Any]:
-        """The application's arguments: one instance, TP1."""
-        return {
-            "model": self.model,
-            "layout": {"tp": 1},
-            "num_replicas": 1,
-            "engine": dict(self.engine),
-        }
-
-    @property
-    def spec(self) -> ReplicaSpec:
-        """What our replica is told."""
-        args = parse_args(self.args, "the benchmark")
-        model = locate_model(args.model)
-        return replica_spec(args, model, plan_for(args, model, parse_cluster(self.hardware)))
 
 
 @dataclass(frozen=True, slots=True)

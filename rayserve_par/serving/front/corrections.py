@@ -27,9 +27,14 @@ from dataclasses import dataclass
 
 from rayserve_par.errors import RefusedError
 from rayserve_par.serving.front.error_bodies import NO_SUCH_PATH, UNAVAILABLE
-from rayserve_par.serving.front.front_settings import LOOPBACK, LUA_FOLDER, FrontSettings
-from rayserve_par.serving.front.frontend_rules import answer_rule, frontend_rules
-from rayserve_par.serving.front.serve_config import App, map_sections, read_apps
+from rayserve_par.serving.front.front_settings import (
+    EVERY_INTERFACE,
+    LOOPBACK,
+    LUA_FOLDER,
+    FrontSettings,
+)
+from rayserve_par.serving.front.frontend_rules import STOPPING, answer_rule, frontend_rules
+from rayserve_par.serving.front.serve_config import App, front_port, map_sections, read_apps
 
 MARK = "# Corrected by rayserve-par"
 # 3 s of silence, then 4 probes 1 s apart.
@@ -45,6 +50,7 @@ _KEEPALIVE_LINES = tuple(
 )
 _SERVER_OPTIONS = "tcp-ut 7s"
 _HOT_BUFFERS = 16
+_SUCCESSOR = "rayserve_successor"
 _RETRY_ON_SILENCE = "conn-failure empty-response"
 
 
@@ -92,7 +98,7 @@ def corrected_config(config: str, settings: FrontSettings) -> str:
             text = correction.apply(text, title)
         return text
 
-    return f"{MARK}\n{map_sections(config, change)}"
+    return f"{MARK}\n{map_sections(config, change)}{_successor(config, settings)}"
 
 
 def _corrections(
@@ -113,7 +119,21 @@ def _frontend(name: str, apps: Sequence[App], settings: FrontSettings) -> tuple[
     if name != "http_frontend":
         return ()
     rules = (line.replace("\\", r"\\") for line in frontend_rules(apps, settings))
-    return (Correction(r"(http-request return status .* if routes)", (r"\2", *rules)),)
+    before = f"use_backend {_SUCCESSOR} if {STOPPING}"
+    return (
+        Correction(r"(http-request return status .* if routes)", (r"\2", *rules)),
+        Correction(r"(# Static routing based on path prefixes.*)", (before, r"\2")),
+    )
+
+
+def _successor(config: str, settings: FrontSettings) -> str:
+    """The backend of a process that is being replaced: who listens on its port now."""
+    host = LOOPBACK if settings.bind_host in EVERY_INTERFACE else settings.bind_host
+    return (
+        f"\nbackend {_SUCCESSOR}\n"
+        f"    retry-on {_RETRY_ON_SILENCE}\n"
+        f"    server successor {host}:{front_port(config)} {_SERVER_OPTIONS}\n"
+    )
 
 
 def _bind(host: str) -> tuple[Correction, ...]:

@@ -12,6 +12,7 @@ from rayserve_par.settings import Settings
 
 LUA_FOLDER = Path(__file__).parent / "lua"
 LOOPBACK = "127.0.0.1"
+EVERY_INTERFACE = ("0.0.0.0", "*", "[::]", "")
 # Larger ones cost every request: with 1 MiB HAProxy takes 0.08 ms more than with 16 KiB, with
 # 256 KiB 0.02 ms. `model` often stands behind the messages, so it must be found in long ones.
 _ONE_MODEL_BUFFER_BYTES = 2**18

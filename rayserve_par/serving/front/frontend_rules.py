@@ -1,9 +1,11 @@
 """The rules that go into Serve's frontend, before it chooses a backend by path.
 
-Serve's own health and routes endpoints are answered earlier. Then: headers that only the front may
-set, public paths, the largest body, the body's arrival, the model in it, and the Lua action, each
-only where something depends on it. One app with one instance needs no Lua and reads no body; that
-its body is waited for keeps slow clients away from the replica and lets HAProxy send it twice.
+Serve's own health and routes endpoints are answered earlier. A process that is being replaced, and
+so knows the instances of the past, passes what still comes to its successor. Then: headers that
+only the front may set, public paths, the largest body, the body's arrival, the model in it, and the
+Lua action, each only where something depends on it. One app with one instance needs no Lua and
+reads no body; that its body is waited for keeps slow clients away from the replica and lets HAProxy
+send it twice.
 
 Two kinds of client headers do not reach a replica. `x-forwarded-for`: its server believes it of
 loopback and takes it for the client's address, by which admission decides who needs no key
@@ -26,6 +28,8 @@ from rayserve_par.serving.front.front_settings import FrontSettings
 from rayserve_par.serving.front.public_paths import forbidden_pattern, public_pattern
 from rayserve_par.serving.front.serve_config import App
 
+# A reload leaves the old process the connections that carry a stream; their clients use them again.
+STOPPING = "{ stopping }"
 _DECODED_BY_SERVE = (
     "x-request-id",
     "x-request-disconnect-disabled",
@@ -44,6 +48,7 @@ def frontend_rules(apps: Sequence[App], settings: FrontSettings) -> list[str]:
     prefixes = [app.path_prefix for app in apps]
     large = f"{{ req.body_size gt {settings.max_body_bytes} }}"
     return [
+        f"http-request allow if {STOPPING}",
         "http-request del-header x-rayserve-par- -m beg",
         "http-request set-header x-rayserve-par-front 1",
         "http-request del-header x-forwarded-for",

@@ -10,9 +10,12 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from rayserve_par.errors import RefusedError
+
 _SECTION = re.compile(r"^(?=\S)", re.MULTILINE)
 _PREFIX = re.compile(r"^\s+acl is_(\S+) path (/\S*)$", re.MULTILINE)
 _SERVER = re.compile(r"^\s+server (\S+) (\S+):(\d+) check(?! backup)", re.MULTILINE)
+_BIND = re.compile(r"^\s+bind \S*:(\d+)", re.MULTILINE)
 _PROTOCOL = re.compile(r"^https?-")
 
 
@@ -54,6 +57,22 @@ def sections(config: str) -> Iterator[tuple[str, str]]:
 def map_sections(config: str, change: Callable[[str, str], str]) -> str:
     """`config` with each section replaced by `change(first line, text)`."""
     return "".join(change(title, text) for title, text in sections(config))
+
+
+def front_port(config: str) -> int:
+    """The port on which clients are answered.
+
+    Raises:
+        RefusedError: no frontend binds one.
+    """
+    text = dict(sections(config)).get("frontend http_frontend", "")
+    found = _BIND.search(text)
+    if found is None:
+        raise RefusedError(
+            "Ray Serve's HAProxy configuration binds no port in `frontend http_frontend`. "
+            "rayserve-par knows that of Ray 2.60; install that."
+        )
+    return int(found[1])
 
 
 def read_apps(config: str) -> tuple[App, ...]:

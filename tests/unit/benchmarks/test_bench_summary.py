@@ -10,6 +10,7 @@ from benchmarks.front.load import prompts
 from benchmarks.front.summary import (
     BARE,
     OURS,
+    Bounds,
     Cell,
     Request,
     over_rounds,
@@ -103,13 +104,13 @@ def test_targets_judge_every_number_of_streams(
         (BARE, 128): bare,
         (OURS, 128): Cell(9.0, 9.0, 9.0, 0.1, 9.0),
     }
-    judged = targets(cells, {BARE: 40.0, OURS: 40.0 + start_difference})
+    judged = targets(cells, {BARE: 40.0, OURS: 40.0 + start_difference}, Bounds())
     assert [target.met for target in judged] == [*met[:3], False, False, False, met[3]]
 
 
 def test_same_seed_same_prompts_other_seed_others() -> None:
     def first(seed: int) -> list[str]:
-        made = prompts(seed)
+        made = prompts(seed, 100)
         return [next(made) for _ in range(20)]
 
     assert first(1) == first(1)

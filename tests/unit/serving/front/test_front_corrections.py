@@ -81,7 +81,22 @@ def test_only_the_backup_server_is_disabled(config: str, tmp_path: Path) -> None
     assert [line for line in servers if line.endswith("disabled")] == (
         ["server proxy 127.0.0.1:1 check backup disabled"] * 2
     )
-    assert len(servers) == 5
+    successors = [line for line in servers if line.startswith("server successor ")]
+    assert len(servers) - len(successors) == 5
+
+
+@pytest.mark.parametrize(
+    ("front_host", "reached"),
+    [(None, "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("10.0.0.7", "10.0.0.7")],
+)
+def test_the_successor_is_reached_where_clients_are_answered(
+    config: str, tmp_path: Path, front_host: str | None, reached: str
+) -> None:
+    text = corrected_config(config, settings(tmp_path, front_host))
+    (port,) = re.findall(r"frontend http_frontend\n\s+bind \S+:(\d+)\n", text)
+    assert f"server successor {reached}:{port} " in text
+    used = text.index("use_backend rayserve_successor if { stopping }")
+    assert used < text.index("use_backend http-"), "before any application's"
 
 
 @pytest.mark.parametrize(

@@ -290,3 +290,25 @@ def test_a_killed_process_ends_its_streams_at_once(
         front.stop()
     assert stream.cut_after is not None
     assert stream.cut_after - killed < 0.5
+
+
+def test_a_process_that_is_being_replaced_passes_new_requests_to_the_next(
+    make_front: Callable[..., Front],
+) -> None:
+    """It knows the instances of the past; a stream has kept one connection of a client with it."""
+    front = make_front({("m", "/"): ["a"]})
+    (old,) = front.replicas
+    old.mode = "stream"
+    connection = http.client.HTTPConnection("127.0.0.1", front.port, timeout=20)
+    connection.request("POST", "/v1/chat/completions", json.dumps(BODY).encode())
+    answer = connection.getresponse()
+    new = Replica("b", free_port())
+    front.loop.run(new.start())
+    front.apps = {("m", "/"): [new]}
+    front.reload()
+    assert answer.read().decode() == WHOLE
+    front.loop.run(old.kill())
+    connection.request("POST", "/v1/chat/completions", json.dumps(BODY).encode())
+    reply = connection.getresponse()
+    assert (reply.status, json.loads(reply.read())["replica"]) == (200, "b")
+    wait_until(lambda: not front.api.has_alive_old_procs(), "the old process has left", 20)
