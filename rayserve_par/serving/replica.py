@@ -81,7 +81,10 @@ class ModelReplica:
         self._proof = GenerationProof(self._generate_one_token)
 
     async def __serve_build_asgi_app__(self) -> FastAPI | Starlette:
+        from fastapi import FastAPI
+
         from rayserve_par.serving.admission.middleware import AdmissionMiddleware
+        from rayserve_par.serving.admission.openapi import describe_public_paths
 
         metrics, usage = self._make_metrics(), UsageSink()
         gate = self._make_gate(usage)
@@ -99,6 +102,8 @@ class ModelReplica:
         engine: Any = self._instance.engine
         engine.check_health = self.check_health
         app = await self._instance.build_asgi_app()
+        if isinstance(app, FastAPI):
+            describe_public_paths(app)
         # Around all of vLLM's own; `add_middleware` refuses a stack that is built, as it may be.
         inner = app.middleware_stack or app.build_middleware_stack()
         app.middleware_stack = AdmissionMiddleware(inner, gate)

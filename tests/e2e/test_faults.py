@@ -165,6 +165,7 @@ def test_an_update_takes_over_the_gpus_of_the_instance_that_it_replaces(
     deployer.deploy({**args, "engine": {"max_model_len": 256, "dtype": "float32"}}, update=True)
     [model] = httpx.get(f"{deployer.url}/v1/models").json()["data"]
     assert model["max_model_len"] == 256
+    assert model["root"] == model["id"], "the node's folders are nobody's business"
 
 
 def test_load_scales_from_one_instance_to_two_and_back(deployer: Deployer) -> None:

@@ -54,6 +54,9 @@ class Instance:
             self.args, supported_tasks=tasks, model_config=self.engine.model_config
         )
         await find_vllm_name("init_app_state")(self.engine, app.state, self.args, tasks)
+        # /v1/models shows it as `root`: clients need not know the node's folders.
+        for served in app.state.openai_serving_models.base_model_paths:
+            served.model_path = served.name
         # vLLM's error handler tells its uvicorn server to stop; here the replica watches instead.
         app.state.server = types.SimpleNamespace()
         return app
