@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from rayserve_par.cli.local import session as sessions
 from rayserve_par.cli.local.session import HOST, Session
+from rayserve_par.errors import RefusedError
 from rayserve_par.serving.cluster_view import GPU_LABEL
 
 # Counted CPUs, not cores: replicas take one each, so that several fit on small machines.
@@ -43,7 +44,7 @@ class LocalCluster:
         `on_head` is called when the head answers and the nodes are still to come.
 
         Raises:
-            RefusedError: the port is busy or the disk is full.
+            RefusedError: the port is busy, the disk is full, or a node did not start in time.
         """
         sessions.sweep_dead_sessions()
         sessions.check_port(self.http_port)
@@ -77,7 +78,7 @@ class LocalCluster:
 
         ray_folder = folder / "ray"
         ray_folder.mkdir()
-        with _no_dashboard_yet():
+        with _no_dashboard_yet(), _readable_start():
             self._cluster = Cluster(
                 initialize_head=True,
                 head_node_args={
@@ -103,15 +104,20 @@ class LocalCluster:
         self._cluster.head_node.start_api_server(include_dashboard=True, raise_on_failure=True)
 
     def add_node(self, name: str) -> None:
-        """Add one GPU node and wait until Ray knows it."""
-        self.worker_nodes[name] = self._cluster.add_node(
-            node_name=name,
-            node_ip_address=HOST,
-            num_cpus=_COUNTED_CPUS,
-            num_gpus=self.gpus_per_node,
-            labels={GPU_LABEL: self.gpu_kind},
-            object_store_memory=_OBJECT_STORE_BYTES,
-        )
+        """Add one GPU node and wait until Ray knows it.
+
+        Raises:
+            RefusedError: it did not start in the time that Ray allows.
+        """
+        with _readable_start():
+            self.worker_nodes[name] = self._cluster.add_node(
+                node_name=name,
+                node_ip_address=HOST,
+                num_cpus=_COUNTED_CPUS,
+                num_gpus=self.gpus_per_node,
+                labels={GPU_LABEL: self.gpu_kind},
+                object_store_memory=_OBJECT_STORE_BYTES,
+            )
 
     def kill_node(self, name: str) -> None:
         """Kill one node's processes as a power failure would."""
@@ -157,6 +163,26 @@ class LocalCluster:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+
+@contextmanager
+def _readable_start() -> Iterator[None]:
+    """Say what a node that starts too slowly means; Ray's own limit is fixed in its source.
+
+    Raises:
+        RefusedError: Ray gave up on the node (ray/_private/node.py, release 2.60).
+    """
+    try:
+        yield
+    except Exception as error:
+        if "timed out during startup" not in str(error):
+            raise
+        load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+        raise RefusedError(
+            f"A Ray node did not start within the 30 s that Ray allows. This machine has "
+            f"{os.cpu_count()} cores and a load of {load} (1, 5, 15 minutes): where others keep it "
+            "busy, stop them or try again later. Otherwise its disk or memory is full."
+        ) from error
 
 
 @contextmanager
