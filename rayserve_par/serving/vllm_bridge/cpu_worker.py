@@ -23,7 +23,8 @@ class LogicalCpuWorker(CPUWorker):
     """vLLM's CPU worker with pipeline parallelism (eager) and expert parallelism."""
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
-        honour_expert_map(cpu_moe.CPUUnquantizedExperts)
+        if self.parallel_config.enable_expert_parallel:
+            honour_expert_map(cpu_moe.CPUUnquantizedExperts)
         super().load_model(*args, **kwargs)
         self._allocate_stage_input()
 

@@ -120,17 +120,20 @@ def test_ctrl_c_ends_a_rank_and_what_it_started(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(program, encoding="utf-8")
     env = {**os.environ, "PYTHONPATH": str(HERE)}
-    # Not in a shell's background, where SIGINT would be ignored.
-    parent = subprocess.Popen(
-        [sys.executable, str(script)], env=env, stderr=subprocess.PIPE, start_new_session=True
-    )
+    # A file: where the test fails, what is left of the ranks would hold a pipe open.
+    errors = tmp_path / "errors"
+    with errors.open("wb") as stderr:
+        # Not in a shell's background, where SIGINT would be ignored.
+        parent = subprocess.Popen(
+            [sys.executable, str(script)], env=env, stderr=stderr, start_new_session=True
+        )
     try:
-        wait_until(lambda: note.is_file() and len(note.read_text().split()) == 2, seconds=60)
+        wait_until(lambda: note.is_file() and len(note.read_text().split()) == 2, seconds=180)
         pids = [int(pid) for pid in note.read_text().split()]
         os.kill(parent.pid, signal.SIGINT)
-        _, errors = parent.communicate(timeout=30)
-        assert b"KeyboardInterrupt" in errors
+        parent.wait(timeout=30)
+        assert b"KeyboardInterrupt" in errors.read_bytes()
         wait_until(lambda: all(map(gone, pids)))
     finally:
         parent.kill()
-        parent.communicate()
+        parent.wait()
