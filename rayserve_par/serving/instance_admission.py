@@ -37,7 +37,6 @@ def make_gate(
         ledger=RayLedger(app),
         holder=replica_id,
         replicas=spec.most_replicas,
-        max_num_seqs=spec.max_num_seqs,
         engine_load=engine_load,
         engine_failed=engine_failed,
         node_addresses=node_addresses,

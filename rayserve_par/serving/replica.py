@@ -96,6 +96,7 @@ class ModelReplica:
         if self._spec.mock is None:
             self._verify(metrics)
         self._publish(self._instance.start_seconds)
+        gate.engine_runs(self._instance.max_num_seqs)
         self._gate = gate
         self._exporting = asyncio.create_task(self._keep_exporting(metrics))
         # vLLM's /health asks the engine client; it shall be true only while tokens come.

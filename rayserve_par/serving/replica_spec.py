@@ -38,9 +38,3 @@ class ReplicaSpec:
     def single_rank(self) -> bool:
         """Whether the instance is one rank, which then runs in the replica's own engine process."""
         return self.plan.layout.gpus == 1
-
-    @property
-    def max_num_seqs(self) -> int | None:
-        """Requests that the engine runs at once, where the config says so."""
-        value = self.engine.get("max_num_seqs")
-        return value if isinstance(value, int) else None

@@ -36,7 +36,7 @@ class ConcurrencyArgs(StrictModel):
     """How many requests one instance holds at once before it sheds.
 
     adaptive: see `concurrency.AdaptiveLimit`. fixed: exactly `limit`. off: no limit.
-    min: never below; without it what the engine runs at once (max_num_seqs), 128 at most.
+    min: never below; without it what the engine runs at once (max_num_seqs), 256 at most.
     reserve: share above the limit that is kept for keys of a priority before 0, and share of the
         limit that keys after 0 do not get.
     """

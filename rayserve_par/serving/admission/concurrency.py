@@ -37,7 +37,7 @@ from rayserve_par.serving.admission.args import ConcurrencyArgs
 
 WINDOW_SECONDS = 0.5
 _SMOOTHING = 0.3
-_USUAL_LEAST = 128
+_USUAL_LEAST = 256
 _WINDOWS_OF_OVERLOAD = 2
 
 

@@ -94,7 +94,6 @@ class Gate:
         ledger: Ledger | None = None,
         holder: str = "replica",
         replicas: int = 1,
-        max_num_seqs: int | None = None,
         engine_load: Callable[[], EngineLoad | None] = lambda: None,
         engine_failed: Callable[[], bool] = lambda: False,
         node_addresses: Callable[[], Collection[str]] = tuple,
@@ -105,7 +104,7 @@ class Gate:
         self.names = tuple(names)
         self.clock = clock
         self.draining = False
-        self.limit: AdaptiveLimit = concurrency_limit(args.concurrency, max_num_seqs)
+        self.limit: AdaptiveLimit = concurrency_limit(args.concurrency, None)
         self.bodies = BodyBudget(args.max_buffered_bytes)
         self.usage = UsageSink() if usage is None else usage
         self.engine_failed = engine_failed
@@ -126,6 +125,10 @@ class Gate:
         self._set_callers()
         self._joining: asyncio.Task[None] | None = None
         self._duties: list[asyncio.Task[None]] = []
+
+    def engine_runs(self, requests: int) -> None:
+        """The engine has started and runs so many requests at once."""
+        self.limit = concurrency_limit(self.args.concurrency, requests)
 
     async def start(self) -> None:
         """Join the ledger and begin to keep everything current, each duty by itself."""

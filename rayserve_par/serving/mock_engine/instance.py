@@ -48,6 +48,11 @@ class MockInstance:
         return EngineLoad(scheduler.running, scheduler.waiting, scheduler.kv_usage)
 
     @property
+    def max_num_seqs(self) -> int:
+        """Requests that run at once."""
+        return self.engine.times.max_num_seqs
+
+    @property
     def status(self) -> EngineStatus:
         """The engine's load and prefix counters now."""
         return self.api.status

@@ -74,6 +74,13 @@ class Instance:
             pass
 
     @property
+    def max_num_seqs(self) -> int:
+        """Requests that run at once, on all DP ranks together."""
+        config = self.engine.vllm_config
+        ranks = config.parallel_config.data_parallel_size
+        return int(config.scheduler_config.max_num_seqs) * int(ranks)
+
+    @property
     def failed(self) -> bool:
         """Whether the engine or one of its DP ranks has ended."""
         if self.engine.errored:
@@ -110,7 +117,7 @@ async def start_instance(spec: ReplicaSpec, stat_loggers: list[Any]) -> Instance
         RefusedError: vLLM refuses an argument.
         RuntimeError: the engine or one of its ranks failed to start.
     """
-    from vllm import AsyncEngineArgs
+    from vllm import AsyncEngineArgs, envs
     from vllm.v1.engine.async_llm import AsyncLLM
 
     from rayserve_par.serving.vllm_bridge.executor import TopologyExecutor
@@ -150,6 +157,8 @@ async def start_instance(spec: ReplicaSpec, stat_loggers: list[Any]) -> Instance
     guard.release()
     if single:
         publish_single_rank()
+    # Read for each token of each request; vLLM caches them itself in the engine's process only.
+    envs.enable_envs_cache()
     instance.start_seconds = time.monotonic() - started
     return instance
 
