@@ -4,7 +4,7 @@ Run: python -m benchmarks.front [--model tiny-llama] [--rounds 3] [--streams 1 8
 
 All servers are up during the whole run and only one is under load: bare, ours, bare, ours, ...
 for each number of streams, in rounds; the table has the medians over the rounds. Warm-up requests
-do not count. The load comes from a process of its own. CPU seconds are those of all processes of a
+do not count. The load comes from processes of its own. CPU seconds are those of all processes of a
 server (for ours with Ray's daemons and HAProxy) during a cell. With `--peer` Ray Serve LLM is a
 third server. Exits with 1 if a target is missed.
 """
@@ -19,7 +19,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -49,27 +51,69 @@ from rayserve_par.cli.stages import stage
 
 _WARM_UP_REQUESTS = 128
 _WARM_UP_STREAMS = 32
+# Until then every client has started.
+_CLIENT_START_SECONDS = 1.5
 _SESSION_VARIABLE = "RAYSERVE_PAR_SESSION"
 
 
 def measure(server: Server, load: Workload, *, streams: int, requests: int, seed: int) -> Cell:
-    """Load one server from a process of its own.
+    """Load one server from processes of their own, which share the streams.
 
     Raises:
         RuntimeError: a request failed.
     """
     command = [sys.executable, "-m", "benchmarks.front.load", server.url]
     command += [load.spec.served_model_name, "--prompt-words", str(load.prompt_words)]
-    command += ["--streams", str(streams), "--requests", str(requests), "--seed", str(seed)]
     command += ["--output-tokens", str(load.output_tokens)]
-    # Without the cluster's mark, which would count the client among the server's processes.
+    # Without the cluster's mark, which would count the clients among the server's processes.
     environment = {k: v for k, v in os.environ.items() if k != _SESSION_VARIABLE}
+    start = time.monotonic() + _CLIENT_START_SECONDS
+    command += ["--at", str(start)]
+    shares = client_shares(streams, requests)
+    clients = [
+        subprocess.Popen(
+            [
+                *command,
+                "--streams",
+                str(n),
+                "--requests",
+                str(m),
+                "--seed",
+                str(seed * 100 + place),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for place, (n, m) in enumerate(shares)
+    ]
+    time.sleep(max(0.0, start - time.monotonic()))
     before = server.cpu_seconds()
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    with ThreadPoolExecutor(len(clients)) as pool:
+        ends = list(pool.map(lambda client: client.communicate(), clients))
     cpu_seconds = server.cpu_seconds() - before
-    if done.returncode != 0:
-        raise RuntimeError(f"The load on {server.url} failed:\n{done.stderr[-2000:]}")
-    return summarize([Request(**request) for request in json.loads(done.stdout)], cpu_seconds)
+    for client, (_, errors) in zip(clients, ends, strict=True):
+        if client.returncode != 0:
+            raise RuntimeError(f"The load on {server.url} failed:\n{errors[-2000:]}")
+    answers = [Request(**one) for out, _ in ends for one in json.loads(out)]
+    return summarize(answers, cpu_seconds)
+
+
+def client_shares(streams: int, requests: int, cores: int | None = None) -> list[tuple[int, int]]:
+    """Streams and requests of each client process: one for 8 streams, and for 4 of `cores`.
+
+    One process reads some 15,000 pieces of streams a second, less than a server may send.
+    """
+    cores = cores or os.cpu_count() or 1
+    count = max(1, min(streams // 8, cores // 4))
+    return [
+        (
+            streams // count + (place < streams % count),
+            requests // count + (place < requests % count),
+        )
+        for place in range(count)
+    ]
 
 
 def measure_all(

@@ -117,9 +117,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--prompt-words", type=int, required=True)
     parser.add_argument("--output-tokens", type=int, required=True)
+    parser.add_argument("--at", type=float, default=0.0, help="start then, by time.monotonic()")
     args = parser.parse_args()
     asked = list(islice(prompts(args.seed, args.prompt_words), args.requests))
     endpoint = Endpoint(args.url, args.model, args.output_tokens)
+    time.sleep(max(0.0, args.at - time.monotonic()))
     done = asyncio.run(run(endpoint, asked, streams=args.streams))
     json.dump([asdict(request) for request in done], sys.stdout)
 

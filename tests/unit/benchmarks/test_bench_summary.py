@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.front.__main__ import client_shares
 from benchmarks.front.load import prompts
 from benchmarks.front.summary import (
     BARE,
@@ -117,3 +118,19 @@ def test_same_seed_same_prompts_other_seed_others() -> None:
     both = first(1) + first(2)
     assert len(set(both)) == len(both)
     assert {len(prompt.split()) for prompt in both} == {100}
+
+
+@pytest.mark.parametrize(
+    ("streams", "requests", "cores", "shares"),
+    [
+        (1, 10, 16, [(1, 10)]),
+        (8, 40, 16, [(8, 40)]),
+        (128, 512, 2, [(128, 512)]),
+        (32, 130, 16, [(8, 33), (8, 33), (8, 32), (8, 32)]),
+        (130, 512, 8, [(65, 256), (65, 256)]),
+    ],
+)
+def test_client_processes_share_streams_and_requests(
+    streams: int, requests: int, cores: int, shares: list[tuple[int, int]]
+) -> None:
+    assert client_shares(streams, requests, cores) == shares
