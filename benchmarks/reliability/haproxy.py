@@ -93,12 +93,13 @@ def count_unanswered(lines: Iterable[LogLine]) -> dict[str, int]:
 
 
 def servers_up(show_stat: str) -> frozenset[str]:
-    """Servers that are up, backups left out, from the answer to `show stat`."""
+    """Applications' servers that are up, backups left out, from the answer to `show stat`."""
     rows = csv.DictReader(io.StringIO(show_stat.removeprefix("# ")))
     return frozenset(
         row["svname"]
         for row in rows
-        if row["svname"] not in {"FRONTEND", "BACKEND"}
+        if row["pxname"].startswith("http-")
+        and row["svname"] not in {"FRONTEND", "BACKEND"}
         and row["status"].split(" ")[0] in {"UP", "no"}
         and row.get("bck") == "0"
     )

@@ -100,6 +100,7 @@ http-app,SERVE_REPLICA_e,0,2,no check,0,0,0
 http-app,SERVE_PROXY,0,0,MAINT,1,0,0
 http-app,SERVE_PROXY_2,0,0,UP,1,0,0
 http-app,BACKEND,0,4,UP,,0,0
+rayserve_successor,successor,0,0,no check,0,0,0
 """
 
 
