@@ -23,6 +23,9 @@ requests all run, slowly, is busy and not overloaded. So N streams are never she
 runs N at once; who wants a shorter TTFT than an engine with all its slots in use can give sets
 `min` or the engine's max_num_seqs lower.
 
+It starts at twice that: one batch runs, one waits. A burst that comes before the first windows are
+over is held to it, since what is admitted then can only wait its turn.
+
 Priorities: callers before 0 may go `reserve` above the limit, callers after 0 stay `reserve` below
 it, so the important are shed last.
 """
@@ -166,7 +169,7 @@ def concurrency_limit(args: ConcurrencyArgs, max_num_seqs: int | None) -> Adapti
     least = min(args.min or usual, args.max)
     return AdaptiveLimit(
         least=least,
-        start=max(least, args.start or min(args.max, max(512, 4 * least))),
+        start=max(least, args.start or min(args.max, 2 * least)),
         ceiling=args.max,
         target_queue_seconds=args.target_queue_seconds,
         reserve=args.reserve,

@@ -69,7 +69,7 @@ def test_the_status_document_is_the_middlewares_own() -> None:
                 "waiting": 1,
                 "kv_usage": 0.25,
                 "in_flight": 0,
-                "limit": 1024,
+                "limit": 512,
                 "draining": False,
             }
             gate.draining = True

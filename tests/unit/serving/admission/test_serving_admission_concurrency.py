@@ -245,11 +245,11 @@ def test_a_burst_that_drains_by_itself_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("settings", "max_num_seqs", "least", "start"),
     [
-        ({}, None, 256, 1024),
-        ({}, 1024, 256, 1024),
-        ({}, 16, 16, 512),
-        ({"min": 4}, 16, 4, 512),
-        ({"min": 300}, 16, 300, 1200),
+        ({}, None, 256, 512),
+        ({}, 1024, 256, 512),
+        ({}, 16, 16, 32),
+        ({"min": 4}, 16, 4, 8),
+        ({"min": 300}, 16, 300, 600),
         ({"max": 64}, 256, 64, 64),
         ({"start": 200}, 256, 256, 256),
         ({"mode": "fixed", "limit": 7}, 256, 7, 7),
