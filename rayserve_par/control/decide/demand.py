@@ -10,7 +10,8 @@
     burstiness   median of squared differences of neighbouring 10 s sums / what chance gives.
                  A single step does not move a median, bursts that come and go do
     trend        slope of a straight line through 10 s means, where it explains enough of their
-                 variance; the longest of 600, 300, 180 s that does
+                 variance; the shortest of 180, 300, 600 s that does, so that a bend is
+                 followed
 
 Detrended work moves every second of the look-back to where the line puts it at the time that
 counts: a start ahead where load rises, now where it falls.
@@ -27,7 +28,7 @@ from statistics import median
 from rayserve_par.control.decide.state import LoadHistory
 from rayserve_par.control.instance_model.capacity import Capacity
 
-TREND_SECONDS = (600, 300, 180)
+TREND_SECONDS = (180, 300, 600)
 _SUSTAINED_SECONDS = (1, 2, 3, 5, 10, 20, 30, 60)
 _SUM_SECONDS = 10
 _LENGTH_VARIANCE = 2.0
@@ -42,12 +43,17 @@ class Demand:
     work: tuple[float, ...]
     each: float
 
-    def sustained(self, certainty: float) -> float:
-        """Instances' worth of load that the latest arrivals show beyond chance."""
+    def sustained(self, certainty: float, least_seconds: float = 1.0) -> float:
+        """Instances' worth of load that the latest arrivals show beyond chance.
+
+        Only windows from `least_seconds` on are looked at.
+        """
         best = 0.0
         for seconds in _SUSTAINED_SECONDS:
             if seconds > len(self.work):
                 break
+            if seconds < least_seconds:
+                continue
             total = sum(self.work[-seconds:])
             error = sqrt(_LENGTH_VARIANCE * total * self.each) / seconds
             errors = certainty * max(1.0, 2.0 - log10(seconds))

@@ -4,17 +4,19 @@
 2. Need. The look-back, detrended (demand.py), flows through n instances (fluid.py). The need is
    the fewest whose late work is within what the target leaves to miss: bursts count as they came.
 3. Rise. Load that the latest seconds show beyond chance is served at once, as it would be by
-   mean rate: a start takes long enough.
-4. Backlog. With load l on n ready instances, m starting, and r seconds until these are ready,
-   instance i has a start S from now a queue of
+   mean rate: a start takes long enough. Where load is bursty, only what lasts a third of a
+   start is followed: a burst that is gone before an instance is ready is not worth one.
+4. Backlog. With load l, moved along its trend, on n ready instances, m starting, and r seconds
+   until these are ready, instance i has a start S from now a queue of
        q_i(S) = q_i + r (l / n - 1) + (S - r) (l / (n + m) - 1)     seconds of work
    or, where it is longer than S and the router passes it by, q_i + r (l / n - 1) - (S - r). It is
    to be gone in S / 2, which takes min(1, q_i(S) / (S / 2)) of the instance; as much is wanted on
-   top. Held requests count as work of this second.
+   top; less of it the more bursty load is, for the same reason. Held requests count as work of
+   this second.
 5. Up at once to max(2, 3) + 4. Down, not counting who has a queue of half the slack now, to what
-   would hold `margin` more, and at least three standard
-   errors more, over the whole look-back; the look-back is 2 to 5 starts long, so what is given up
-   was not needed for as long. Draining is the caller's.
+   would hold `margin` more, and at least three standard errors more, over the whole look-back. It
+   is as many starts long as load is bursty (settings.py), so what is given up was not needed for
+   as long, and a start would have cost as much. Draining is the caller's.
 6. Limits: min, max, and what the free GPUs hold.
 
 Pure: the memory that is passed back in is the correction, and when the last request came.
@@ -38,6 +40,7 @@ _NOISE_MARGIN = 3.0
 _OPTIONS = 3
 _CLEAR_SHARE = 0.5
 _ROUND_DOWN = 0.05
+_BURSTY_WINDOW = 1 / 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def _whole(instances: float) -> int:
     return ceil(instances - _ROUND_DOWN)
 
 
-def _busy_with_queues(state: ModelState, demand: Demand, load: float) -> float:
+def _busy_with_queues(state: ModelState, demand: Demand, load: float, slope: float) -> float:
     """Instances that a start from now are still busy with what waits; step 4."""
     ready = [one for one in state.instances if one.phase is Phase.READY]
     starting = [one for one in state.instances if one.phase is Phase.STARTING]
@@ -85,8 +88,9 @@ def _busy_with_queues(state: ModelState, demand: Demand, load: float) -> float:
     if starting:
         remaining = [max(0.0, (one.ready_seconds or 0.0) - state.now_seconds) for one in starting]
         left = min(start, sum(remaining) / len(remaining))
-    until = left * (load / len(ready) - 1)
-    shared = (start - left) * (load / (len(ready) + len(starting)) - 1)
+    then = load + slope * (left + start) / 2
+    until = left * ((load + slope * left / 2) / len(ready) - 1)
+    shared = (start - left) * (then / (len(ready) + len(starting)) - 1)
     busy = 0.0
     for one in ready:
         queue = one.waiting * demand.each + until
@@ -109,7 +113,7 @@ class ScalePolicy:
     def history_seconds(self) -> float:
         """As far back as a trend or the longest look-back goes."""
         look_back = self.settings.bursty_starts * self.start_seconds_hint
-        return max(look_back, float(TREND_SECONDS[0]))
+        return max(look_back, float(TREND_SECONDS[-1]))
 
     def decide(self, state: ModelState, memory: ScaleMemory | None) -> tuple[Decision, ScaleMemory]:
         """How many instances are wanted now, and why."""
@@ -118,9 +122,11 @@ class ScalePolicy:
         slower = after.correction.applied(self.settings.correct_from)
         capacity = self.model.capacity(state.load.isl, state.load.osl, slower)
         demand = demand_of(state.load, capacity)
-        look_back = self._look_back(state, demand)
-        work = self._expected(state, demand, look_back)
-        need = self._need(state, demand, work, capacity)
+        bursty = self._bursty_share(demand)
+        look_back = self._look_back(state, bursty)
+        slope = demand.slope(self.settings.trend_fit)
+        work = self._expected(state, demand, look_back, slope)
+        need = self._need(state, demand, work, capacity, slope, bursty)
         wanted, reason = self._wanted(state, need, after)
         if wanted < state.target and reason is Reason.SHRINK and len(demand.work) < look_back:
             wanted, reason = state.target, Reason.HOLD  # too little is known to give up any
@@ -147,23 +153,35 @@ class ScalePolicy:
             seen = state.now_seconds
         return ScaleMemory(correction, seen)
 
-    def _look_back(self, state: ModelState, demand: Demand) -> int:
+    def _bursty_share(self, demand: Demand) -> float:
+        """0 where arrivals are even, 1 where they are very uneven."""
         settings = self.settings
         span = settings.bursty_burstiness - settings.calm_burstiness
-        found = demand.burstiness(TREND_SECONDS[0]) - settings.calm_burstiness
-        share = min(1.0, max(0.0, found / span)) if span else float(found > 0)
-        starts = settings.calm_starts + share * (settings.bursty_starts - settings.calm_starts)
+        found = demand.burstiness(TREND_SECONDS[-1]) - settings.calm_burstiness
+        return min(1.0, max(0.0, found / span)) if span else float(found > 0)
+
+    def _look_back(self, state: ModelState, bursty: float) -> int:
+        settings = self.settings
+        starts = settings.calm_starts + bursty * (settings.bursty_starts - settings.calm_starts)
         return round(max(_LEAST_LOOK_BACK_SECONDS, starts * state.start_seconds))
 
-    def _expected(self, state: ModelState, demand: Demand, look_back: int) -> list[float]:
+    def _expected(
+        self, state: ModelState, demand: Demand, look_back: int, slope: float
+    ) -> list[float]:
         ahead = state.start_seconds + self.settings.look_seconds
-        work = demand.detrended(look_back, demand.slope(self.settings.trend_fit), ahead)
+        work = demand.detrended(look_back, slope, ahead)
         if state.held and work:
             work[-1] += state.held * demand.each
         return work
 
     def _need(
-        self, state: ModelState, demand: Demand, work: list[float], capacity: Capacity
+        self,
+        state: ModelState,
+        demand: Demand,
+        work: list[float],
+        capacity: Capacity,
+        slope: float,
+        bursty: float,
     ) -> _Need:
         settings = self.settings
         may_miss, usable = (1 - settings.attainment) / 2, settings.usable_share
@@ -172,9 +190,10 @@ class ScalePolicy:
             raised = [one * (1 + margin) for one in work]
             return least_instances(raised, 1.0, capacity.slack_seconds, may_miss, usable)
 
-        sustained = demand.sustained(settings.certainty) / usable
+        shortest = bursty * state.start_seconds * _BURSTY_WINDOW
+        sustained = demand.sustained(settings.certainty, shortest) / usable
         margin = max(settings.margin, _NOISE_MARGIN * demand.noise(len(work)))
-        busy = _busy_with_queues(state, demand, sustained * usable)
+        busy = _busy_with_queues(state, demand, sustained * usable, slope) * (1 - bursty)
         late = sum(
             one.phase is Phase.READY and one.waiting * demand.each > capacity.slack_seconds / 2
             for one in state.instances

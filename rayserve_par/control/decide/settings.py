@@ -68,10 +68,10 @@ class ScaleSettings:
 
     bounds: Bounds
     attainment: float = 0.99
-    usable_share: float = 0.95
+    usable_share: float = 0.96
     margin: float = 0.08
     calm_starts: float = 1.0
-    bursty_starts: float = 5.0
+    bursty_starts: float = 6.0
     calm_burstiness: float = 2.0
     bursty_burstiness: float = 6.0
     certainty: float = 2.0

@@ -29,6 +29,7 @@ from rayserve_par.errors import RefusedError
 _LONG_PROMPT = 3.0
 _LEAST_SLACK_SECONDS = 0.05
 _FIXED_POINT_ROUNDS = 4
+_BUDGET_STEP, _LEAST_BUDGET, _BUDGET_SHARE, _FEW_DECODES = 128, 256, 0.9, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +176,16 @@ class InstanceModel:
 def _rounded(value: float) -> float:
     """To 2%, at least 1."""
     return max(1.0, exp(round(log(max(1.0, value)) / 0.02) * 0.02))
+
+
+def budget_within(times: StepTimes, tpot_limit: float, isl: float, most: int) -> int:
+    """The largest max_num_batched_tokens, in steps of 128, whose full step keeps TPOT.
+
+    With a tenth to spare, so that prefill never breaks TPOT, whatever queues. At most `most`; also
+    `most` where not even 256 tokens keep it, for then it is decodes that are slow.
+    """
+    for tokens in range(most - most % _BUDGET_STEP, _LEAST_BUDGET - 1, -_BUDGET_STEP):
+        full = times.mixed(max(1, tokens - _FEW_DECODES), isl / 2, _FEW_DECODES, isl)
+        if full <= _BUDGET_SHARE * tpot_limit:
+            return tokens
+    return most

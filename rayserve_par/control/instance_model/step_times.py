@@ -27,7 +27,9 @@ _CELL_TOKENS = 64
 class StepTimes:
     """Step times of one layout; what has been computed is kept."""
 
-    def __init__(self, predictor: Predictor) -> None:
+    def __init__(self, predictor: Predictor, slower: float = 1.0) -> None:
+        """`slower` multiplies every step: engines that are not as predicted."""
+        self._slower = slower
         self._predictor = predictor
         self._load, self._speed = predictor.load, predictor.speed
         self._constants = predictor.constants
@@ -61,7 +63,8 @@ class StepTimes:
     def decode(self, batch: float, context_tokens: float) -> float:
         """One step of `batch` decodes of the instance at this mean context."""
         matrices, overhead = self._matrices(batch)
-        return matrices + overhead + self._each(batch) * self._decode_at(context_tokens)
+        attention = self._each(batch) * self._decode_at(context_tokens)
+        return (matrices + overhead + attention) * self._slower
 
     def mixed(
         self, prompt_tokens: int, before_tokens: float, batch: int, context_tokens: float
@@ -77,7 +80,8 @@ class StepTimes:
             + each * self._decode_at(context_tokens)
         )
         seconds = roofline(work, self._least_prefill, self._power) / self._pp
-        return seconds + self._host + each * self._host_each if batch else seconds
+        host = self._host + each * self._host_each if batch else 0.0
+        return (seconds + host) * self._slower
 
     def _each(self, batch: float) -> float:
         return max(1.0, batch / self._dp / self._pp)

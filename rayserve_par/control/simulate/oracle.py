@@ -31,7 +31,7 @@ from rayserve_par.control.simulate.simulator import Outcome, simulate
 from rayserve_par.errors import RefusedError
 
 _INTERVAL = 10
-_FACTORS = (1.0, 0.95, 1.05, 0.9, 1.15, 1.3)
+_FACTORS = (1.0, 0.95, 0.9, 1.05, 1.15, 1.3)
 _LARGEST_SHARE = 0.04
 _HALVINGS = 4
 
@@ -182,6 +182,8 @@ def find_oracle(
         return True
 
     for factor in _FACTORS:
+        if best is not None and factor > best.factor:
+            continue
         if not tried(factor, 0.0):
             continue
         low, high = 0.0, _LARGEST_SHARE
