@@ -44,14 +44,14 @@ class Case:
 
 
 CASES = (
-    Case("trace x 15", None, 15, "users"),
-    Case("trace x 50", None, 50, "users"),
-    Case("trace x 100", None, 100, "users"),
-    Case("trace x 20, in step", None, 20, "shape"),
     Case("constant 10", "constant", instances="10"),
     Case("step 2 to 10", "step", instances="2..10"),
-    Case("diurnal 2 to 20", "diurnal", instances="2..20"),
     Case("on-off 2 to 10", "onoff", instances="2..10"),
+    Case("trace x 15", None, 15, "users"),
+    Case("trace x 20, in step", None, 20, "shape"),
+    Case("diurnal 2 to 20", "diurnal", instances="2..20"),
+    Case("trace x 50", None, 50, "users"),
+    Case("trace x 100", None, 100, "users"),
 )
 
 

@@ -1,4 +1,4 @@
-"""`rayserve-par simulate`: a trace against a fleet whose size a policy decides, without a cluster."""
+"""`rayserve-par simulate`: a trace against a fleet whose size a policy decides; no cluster."""
 
 from __future__ import annotations
 

@@ -41,11 +41,9 @@ def least_instances(
     usable_share: float,
 ) -> int:
     """The fewest instances that hold; 0 where there is no work."""
-    total = sum(work)
-    if total <= 0.0:
+    if max(work, default=0.0) <= 0.0:
         return 0
-    low = max(1, ceil(total * (1 - may_miss) / (len(work) * bin_seconds) / usable_share) - 1)
-    high = max(low, ceil(max(work) / bin_seconds / usable_share))
+    low, high = 1, max(1, ceil(max(work) / bin_seconds / usable_share))
     while low < high:
         middle = (low + high) // 2
         if missed_share(work, middle * usable_share, bin_seconds, slack_seconds) <= may_miss:

@@ -16,15 +16,17 @@
 5. Up at once to max(2, 3) + 4. Down, not counting who has a queue of half the slack now, to what
    would hold `margin` more, and at least three standard errors more, over the whole look-back. It
    is as many starts long as load is bursty (settings.py), so what is given up was not needed for
-   as long, and a start would have cost as much. Draining is the caller's.
+   as long, and a start would have cost as much. Draining is the caller's. Never soon
+   after a scale-up that the load of the time still justifies (settled.py).
 6. Limits: min, max, and what the free GPUs hold.
 
-Pure: the memory that is passed back in is the correction, and when the last request came.
+Pure: the memory that is passed back in is the correction, when the last request came,
+and the last scale-up.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, inf
 
 from rayserve_par.control.decide.correction import NO_CORRECTION, Correction, predicted_seconds
@@ -32,23 +34,27 @@ from rayserve_par.control.decide.decision import Decision, Option, Reason
 from rayserve_par.control.decide.demand import TREND_SECONDS, Demand, demand_of
 from rayserve_par.control.decide.fluid import least_instances, wait_at
 from rayserve_par.control.decide.settings import ScaleSettings
+from rayserve_par.control.decide.settled import NO_FLOOR, QUEUE_SHARE, Floor
 from rayserve_par.control.decide.state import ModelState, Phase
 from rayserve_par.control.instance_model.capacity import Capacity, InstanceModel
 
 _LEAST_LOOK_BACK_SECONDS = 30.0
 _NOISE_MARGIN = 3.0
 _OPTIONS = 3
+_LOAD_SECONDS = 60.0
 _CLEAR_SHARE = 0.5
 _ROUND_DOWN = 0.05
 _BURSTY_WINDOW = 1 / 3
+_UNSETTLED = 0.75
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleMemory:
-    """What the policy remembers: its correction, and when a request was last seen."""
+    """What the policy remembers: its correction, the last request, and the last scale-up."""
 
     correction: Correction = NO_CORRECTION
     last_request_seconds: float = -inf
+    floor: Floor = NO_FLOOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +134,19 @@ class ScalePolicy:
         work = self._expected(state, demand, look_back, slope)
         need = self._need(state, demand, work, capacity, slope, bursty)
         wanted, reason = self._wanted(state, need, after)
-        if wanted < state.target and reason is Reason.SHRINK and len(demand.work) < look_back:
-            wanted, reason = state.target, Reason.HOLD  # too little is known to give up any
+        recent = work[-int(_LOAD_SECONDS) :]
+        load = sum(recent) / max(1, len(recent))
+        noise, settle = demand.noise(int(_LOAD_SECONDS)), self.settings.settle_seconds
+        floor = after.floor.now(state.now_seconds, load, noise, settle)
+        if reason is Reason.SHRINK:
+            # Too little may be known to give up any.
+            settled = 0 if bursty > _UNSETTLED else floor.instances
+            kept = state.target if len(demand.work) < look_back else settled
+            if kept > wanted:
+                wanted, reason = min(kept, state.target), Reason.HOLD
+        elif wanted > state.target:
+            floor = floor.raised(min(wanted, need.load + QUEUE_SHARE), load, state.now_seconds)
+        after = replace(after, floor=floor)
         decision = Decision(
             wanted=wanted,
             reason=reason,
@@ -151,7 +168,7 @@ class ScalePolicy:
         seen = before.last_request_seconds
         if state.ongoing or load.rate(self.settings.look_seconds) > 0 or seen == -inf:
             seen = state.now_seconds
-        return ScaleMemory(correction, seen)
+        return replace(before, correction=correction, last_request_seconds=seen)
 
     def _bursty_share(self, demand: Demand) -> float:
         """0 where arrivals are even, 1 where they are very uneven."""

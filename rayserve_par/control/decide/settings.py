@@ -61,6 +61,7 @@ class ScaleSettings:
     bursty_burstiness  from this one on they are very uneven
     certainty          standard errors by which a rise must be more than chance to be followed
     trend_fit          share of the load's variance that a straight line must explain to be a trend
+    settle_seconds     after a scale-up, no scale-down for as long unless load has fallen since
     look_seconds       between two decisions
     to_zero_seconds    scale to zero after as long without a request; None never (min 0 needed)
     correct_from       predictions off by less than this factor are left as they are
@@ -68,7 +69,7 @@ class ScaleSettings:
 
     bounds: Bounds
     attainment: float = 0.99
-    usable_share: float = 0.96
+    usable_share: float = 0.95
     margin: float = 0.08
     calm_starts: float = 1.0
     bursty_starts: float = 6.0
@@ -76,6 +77,7 @@ class ScaleSettings:
     bursty_burstiness: float = 6.0
     certainty: float = 2.0
     trend_fit: float = 0.8
+    settle_seconds: float = 600.0
     look_seconds: float = 2.0
     to_zero_seconds: float | None = None
     correct_from: float = 1.15
@@ -90,6 +92,7 @@ class ScaleSettings:
         self._between("bursty_burstiness", self.calm_burstiness, 1e6)
         self._between("certainty", 0.0, 10.0)
         self._between("trend_fit", 0.0, 1.0)
+        self._between("settle_seconds", 0.0, 86400.0)
         self._between("look_seconds", 0.1, 600.0)
         self._between("correct_from", 1.0, 2.0)
         if self.to_zero_seconds is not None:
