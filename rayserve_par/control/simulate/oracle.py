@@ -33,7 +33,7 @@ from rayserve_par.errors import RefusedError
 _INTERVAL = 10
 _FACTORS = (1.0, 0.95, 0.9, 1.05, 1.15, 1.3)
 _LARGEST_SHARE = 0.04
-_HALVINGS = 4
+_HALVINGS = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,10 @@
 
 With l(t) the work that arrives in [t, t + 10 s) over 10 s, in instances, a step is at t where
     l(t) > 1.5 x max l(u) over u in [t - 5 starts, t - 10 s]    and    l(t) - that max >= 1
-so load that was seen within the last five starts announces itself, however short it was. Requests
-that arrive within one start of a step are counted apart; the next step is looked for after that.
+and it is put at the first second within these 10 from which on l has nine tenths of its rise, for
+l looks ahead. Load that was seen within the last five starts announces itself, however short it
+was. Requests that arrive within one start of a step are counted apart; the next step is looked for
+after that.
 Before the trace there was no load, so one that begins at full rate begins with a step; instances
 that are ready at its start serve it all the same.
 """
@@ -18,6 +20,7 @@ from rayserve_par.control.simulate.request import Arrival
 _WINDOW_SECONDS = 10
 _FACTOR = 1.5
 _LEAST_RISE = 1.0
+_RISEN = 0.9
 ANNOUNCED_STARTS = 5
 
 
@@ -34,6 +37,9 @@ def steps_of(work: Sequence[float], start_seconds: float) -> tuple[float, ...]:
         before = load[max(0, second - reach) : max(0, second - _WINDOW_SECONDS + 1)]
         seen = max(before, default=0.0)
         if load[second] > _FACTOR * seen and load[second] - seen >= _LEAST_RISE:
+            ahead_of = load[second : second + _WINDOW_SECONDS + 1]
+            enough = seen + _RISEN * (max(ahead_of) - seen)
+            second += next(n for n, one in enumerate(ahead_of) if one >= enough)
             found.append(float(second))
             second += max(1, int(start_seconds))
         else:
