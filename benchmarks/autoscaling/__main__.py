@@ -142,6 +142,13 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _write(path: Path | None, text: str) -> None:
+    """After every case, since all of them take long."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trace", type=Path, default=TRACE)
@@ -152,13 +159,12 @@ def main() -> None:
     if not args.trace.is_file():
         sys.exit(f"bench-autoscaling: {args.trace} is not there. Give --trace FILE.")
     cases = [one for one in CASES if not args.only or one.name in args.only]
-    results = [measure(one, args.trace) for one in cases]
-    shown = table(results)
-    print(shown)
-    for path, text in ((args.json, json.dumps(results, indent=1)), (args.markdown, shown + "\n")):
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+    results: list[dict[str, Any]] = []
+    for one in cases:
+        results.append(measure(one, args.trace))
+        _write(args.json, json.dumps(results, indent=1))
+        _write(args.markdown, table(results) + "\n")
+    print(table(results))
     misses = {one["case"]: missed(one) for one in results}
     for name, found in misses.items():
         if found:

@@ -145,7 +145,8 @@ class ScalePolicy:
             if kept > wanted:
                 wanted, reason = min(kept, state.target), Reason.HOLD
         elif wanted > state.target:
-            floor = floor.raised(min(wanted, need.load + QUEUE_SHARE), load, state.now_seconds)
+            share = QUEUE_SHARE if wanted - state.target <= QUEUE_SHARE else 0
+            floor = floor.raised(min(wanted, need.load + share), load, state.now_seconds)
         after = replace(after, floor=floor)
         decision = Decision(
             wanted=wanted,

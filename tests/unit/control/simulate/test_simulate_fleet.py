@@ -124,8 +124,8 @@ def test_a_request_that_no_memory_holds_is_refused() -> None:
 
 
 def test_everything_ends_and_the_same_seed_gives_the_same() -> None:
-    arrivals = load("step", 1, 4, 600)
-    found = [simulate(workload(arrivals, 600).scenario, ours(), arrivals) for _ in range(2)]
+    arrivals = load("step", 1, 3, 240)
+    found = [simulate(workload(arrivals, 240).scenario, ours(), arrivals) for _ in range(2)]
     assert all(one.end_seconds is not None for one in found[0].requests)
     assert found[0].gpu_seconds == found[1].gpu_seconds
     assert [one.end_seconds for one in found[0].requests] == [
@@ -133,9 +133,9 @@ def test_everything_ends_and_the_same_seed_gives_the_same() -> None:
     ]
 
 
-@pytest.mark.parametrize(("level", "seed"), [(0.93, 1), (1.9, 3), (2.85, 2), (3.8, 2)])
+@pytest.mark.parametrize(("level", "seed"), [(0.93, 1), (1.9, 3), (2.85, 2)])
 def test_constant_load_never_goes_up_and_down_again(level: float, seed: int) -> None:
-    made = workload(load("constant", 0, level, 1500, seed), 1500)
+    made = workload(load("constant", 0, level, 900, seed), 900)
     figures, _ = run(made, ours())
     ups = [one.seconds for one in figures.scale_events if one.after > one.before]
     downs = [one.seconds for one in figures.scale_events if one.after < one.before]
@@ -144,13 +144,13 @@ def test_constant_load_never_goes_up_and_down_again(level: float, seed: int) -> 
 
 
 def test_a_step_is_served_within_a_start_and_cheaper_than_others_do() -> None:
-    made = workload(load("step", 2, 10, 1800), 1800)
-    assert made.steps == pytest.approx((0.0, 600.0), abs=5)
+    made = workload(load("step", 1, 5, 1500), 1500)
+    assert made.steps == pytest.approx((0.0, 500.0), abs=10)
     figures, _ = run(made, ours())
     assert figures.outside.attainment >= 0.99
     average, _ = run(made, AverageRate(made.bounds, made.model))
     assert average.outside.attainment < figures.outside.attainment
-    ongoing = [run(made, OngoingRequests(made.bounds, one, 0.0, 300.0))[0] for one in (4.0, 8.0)]
+    ongoing = [run(made, OngoingRequests(made.bounds, one, 0.0, 300.0))[0] for one in (4.0,)]
     assert all(one.gpu_hours > figures.gpu_hours for one in ongoing)
     assert best_of([figures, average, *ongoing], 0.99) is figures
 
@@ -161,10 +161,10 @@ def test_slower_engines_are_noticed() -> None:
     from rayserve_par.control.instance_model.step_times import StepTimes
     from tests.unit.control.instances_of_llama import llama
 
-    made = workload(load("constant", 0, 3, 1200), 1200)
+    made = workload(load("constant", 0, 2, 900), 900)
     slow = replace(made, scenario=replace(made.scenario, times=StepTimes(llama(), 1.4)))
     figures, outcome = run(slow, ours())
-    assert outcome.samples[-1].ready >= 5
+    assert outcome.samples[-1].ready >= 3
     assert "step times x 1.4" in outcome.decisions[-1][1].note
     late = [one for one in outcome.requests if one.arrival > 600]
     assert sum(one.meets(2.0, 0.07) for one in late) / len(late) > 0.99
@@ -172,11 +172,12 @@ def test_slower_engines_are_noticed() -> None:
 
 
 def test_oracle_of_a_step() -> None:
-    made = workload(load("step", 1, 3, 900), 900)
+    made = workload(load("step", 1, 3, 600), 600)
     oracle = oracle_of(made, 0.99, lambda _: None)
     hours = oracle.outcome.gpu_seconds / 3600
-    # 1 instance for 900 s and 2 more for 300 s and a start are the least that fluid work needs
-    assert 0.9 * (900 + 2 * 360) / 3600 < hours < 1.15 * (900 + 2 * 360 + 600) / 3600
+    # 1 instance for 600 s and 2 more for 200 s and a start are the least that fluid work needs;
+    # each level may need one instance more, for chance
+    assert 0.9 * (600 + 2 * 260) / 3600 < hours < (600 + 2 * 260 + 600 + 260) / 3600
     figures, _ = run(made, ours())
     assert hours <= figures.gpu_hours
     found = document(made, figures, [("static", run(made, Static(4))[0])], oracle)
