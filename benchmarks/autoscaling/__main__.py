@@ -46,7 +46,7 @@ class Case:
 CASES = (
     Case("trace x 15", None, 15, "users"),
     Case("step 2 to 10", "step", instances="2..10"),
-    Case("trace x 20, in step", None, 20, "shape"),
+    Case("trace x 15, in step", None, 15, "shape"),
     Case("on-off 2 to 10", "onoff", instances="2..10"),
     Case("diurnal 2 to 10", "diurnal", instances="2..10"),
     Case("constant 5", "constant", instances="5"),

@@ -46,6 +46,7 @@ _CLEAR_SHARE = 0.5
 _ROUND_DOWN = 0.05
 _BURSTY_WINDOW = 1 / 3
 _UNSETTLED = 0.75
+_ALONE_STARTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,8 @@ class ScalePolicy:
             if kept > wanted:
                 wanted, reason = min(kept, state.target), Reason.HOLD
         elif wanted > state.target:
-            share = QUEUE_SHARE if wanted - state.target <= QUEUE_SHARE else 0
+            alone = state.now_seconds - floor.since_seconds > _ALONE_STARTS * state.start_seconds
+            share = QUEUE_SHARE if alone and wanted - state.target <= QUEUE_SHARE else 0
             floor = floor.raised(min(wanted, need.load + share), load, state.now_seconds)
         after = replace(after, floor=floor)
         decision = Decision(
