@@ -10,7 +10,7 @@ MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e lint compat bench-front bench-routing bench-scaling reliability soak eval-planner clean
+.PHONY: help env serve test test-unit test-e2e lint compat bench-front bench-routing bench-scaling bench-autoscaling reliability soak eval-planner clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ bench-routing: env ## a chat trace on mock engines behind HAProxy, by routing po
 
 bench-scaling: env ## throughput over 1, 2, 4, 8 mock instances behind HAProxy
 	$(bin)/python -m benchmarks.scaling --json build/scaling.json
+
+bench-autoscaling: env ## the scaling policy against others and an oracle, simulated (half an hour)
+	$(bin)/python -m benchmarks.autoscaling --json build/autoscaling.json --markdown build/autoscaling.md
 
 reliability: env ## parts killed, drained, updated, overloaded under load (SCENARIOS="replica node")
 	$(bin)/python -m benchmarks.reliability $(SCENARIOS) --json build/reliability.json \

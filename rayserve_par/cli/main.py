@@ -17,6 +17,7 @@ from rayserve_par.cli.manifest_command import manifest
 from rayserve_par.cli.models_command import models
 from rayserve_par.cli.plan_command import plan
 from rayserve_par.cli.serve_command import serve
+from rayserve_par.cli.simulate_command import simulate
 from rayserve_par.cli.status_command import status
 from rayserve_par.cli.whatif_command import whatif
 from rayserve_par.errors import RefusedError
@@ -27,7 +28,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Size, plan, place and serve large language models on Ray clusters.",
 )
-for command in (plan, whatif, serve, deploy, status, delete, models, manifest, calibrate, evaluate):
+for command in (
+    plan,
+    whatif,
+    simulate,
+    serve,
+    deploy,
+    status,
+    delete,
+    models,
+    manifest,
+    calibrate,
+    evaluate,
+):
     app.command()(command)
 app.add_typer(keys, name="keys")
 

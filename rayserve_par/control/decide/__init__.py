@@ -1,0 +1,1 @@
+"""Decisions as pure functions: frozen state in, wanted instances and the reason out."""

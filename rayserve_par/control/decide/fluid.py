@@ -1,0 +1,69 @@
+"""Load as work that flows through n instances: what a burst needs, not only its mean.
+
+Work of bin j: w_j instance-seconds. With n instances of which a share h may be used,
+
+    backlog_j = max(0, backlog_(j-1) + w_j - n x h x bin)          instance-seconds
+    wait_j    = backlog_j / (n x h)                                seconds, what the bin's last
+                                                                   request waits
+
+n holds if the work whose wait is above the slack is at most the share that may miss. The recursion
+sees bursts as they were: no distribution of arrivals is assumed, and a burst shorter than the slack
+costs nothing. Source: Lindley's recursion of a queue's work, in bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+
+def missed_share(
+    work: Sequence[float], instances: float, bin_seconds: float, slack_seconds: float
+) -> float:
+    """Share of the work that waits longer than the slack; `instances` may be a fraction."""
+    served, allowed = instances * bin_seconds, instances * slack_seconds
+    backlog = missed = total = 0.0
+    for one in work:
+        backlog += one - served
+        if backlog < 0.0:
+            backlog = 0.0
+        elif backlog > allowed:
+            missed += one
+        total += one
+    return missed / total if total else 0.0
+
+
+def least_instances(
+    work: Sequence[float],
+    bin_seconds: float,
+    slack_seconds: float,
+    may_miss: float,
+    usable_share: float,
+) -> int:
+    """The fewest instances that hold; 0 where there is no work."""
+    if max(work, default=0.0) <= 0.0:
+        return 0
+    low, high = 1, max(1, ceil(max(work) / bin_seconds / usable_share))
+    while low < high:
+        middle = (low + high) // 2
+        if missed_share(work, middle * usable_share, bin_seconds, slack_seconds) <= may_miss:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def wait_at(work: Sequence[float], instances: float, bin_seconds: float, may_miss: float) -> float:
+    """Seconds that all work but a share of `may_miss` waits at most."""
+    backlog, waits, total = 0.0, [], 0.0
+    for one in work:
+        backlog = max(0.0, backlog + one - instances * bin_seconds)
+        if one > 0.0:
+            waits.append((backlog / instances, one))
+            total += one
+    left = may_miss * total
+    for wait, one in sorted(waits, reverse=True):
+        left -= one
+        if left < 0.0:
+            return wait
+    return 0.0

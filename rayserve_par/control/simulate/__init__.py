@@ -1,0 +1,1 @@
+"""A discrete-event simulator of a fleet of instances, driven by the live controller's decisions."""
