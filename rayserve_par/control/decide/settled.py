@@ -4,8 +4,8 @@ A scale-up to n at load l leaves a floor of min(n, needed by load alone) for `se
 a later one raises it or, where it has lapsed, sets it anew. It lapses at once when the mean load
 falls below l by more than a share d = max(15%, 4 standard errors): then it is the load that has
 changed. What was added only to work off queues is not part of it, unless at most two were added
-and none in the two starts before, as chance does. Very bursty load is left out by the caller, since it has no level to be
-constant at; its look-back is long instead.
+and none in the two starts before, as chance does. Very bursty load is left out by the caller,
+since it has no level to be constant at; its look-back is long instead.
 """
 
 from __future__ import annotations
