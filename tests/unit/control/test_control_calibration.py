@@ -113,8 +113,10 @@ def test_the_time_limit_ends_a_rank_and_what_it_started(tmp_path: Path) -> None:
 def test_ctrl_c_ends_a_rank_and_what_it_started(tmp_path: Path) -> None:
     note = tmp_path / "pids"
     program = (
+        "import signal\n"
         "from test_control_calibration import run_ranks, start_a_child_and_wait\n"
         "if __name__ == '__main__':\n"
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"    run_ranks('x', start_a_child_and_wait, 1, ({str(note)!r},), limit_seconds=600)\n"
     )
     script = tmp_path / "program.py"
@@ -123,7 +125,7 @@ def test_ctrl_c_ends_a_rank_and_what_it_started(tmp_path: Path) -> None:
     # A file: where the test fails, what is left of the ranks would hold a pipe open.
     errors = tmp_path / "errors"
     with errors.open("wb") as stderr:
-        # Not in a shell's background, where SIGINT would be ignored.
+        # In a shell's background SIGINT is ignored, and by what is started there; hence its handler.
         parent = subprocess.Popen(
             [sys.executable, str(script)], env=env, stderr=stderr, start_new_session=True
         )
