@@ -125,7 +125,7 @@ def test_ctrl_c_ends_a_rank_and_what_it_started(tmp_path: Path) -> None:
     # A file: where the test fails, what is left of the ranks would hold a pipe open.
     errors = tmp_path / "errors"
     with errors.open("wb") as stderr:
-        # In a shell's background SIGINT is ignored, and by what is started there; hence its handler.
+        # What a shell starts in its background ignores SIGINT; hence the handler.
         parent = subprocess.Popen(
             [sys.executable, str(script)], env=env, stderr=stderr, start_new_session=True
         )
