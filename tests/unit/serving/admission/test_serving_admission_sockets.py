@@ -83,7 +83,10 @@ async def server(engine: Engine, **args: Any) -> AsyncIterator[tuple[Gate, int]]
     gate = Gate(AdmissionArgs(**args), names=("m",))
     await gate.start()
     app = AdmissionMiddleware(engine.app(), gate)  # type: ignore[arg-type]
-    config = uvicorn.Config(app, lifespan="off", log_level="critical")  # type: ignore[arg-type]
+    # Client and server share one loop: on a busy machine 5 s pass between two of their turns, and
+    # the server closes a connection that the client is about to use again.
+    keep_alive = {"timeout_keep_alive": 60}
+    config = uvicorn.Config(app, lifespan="off", log_level="critical", **keep_alive)  # type: ignore[arg-type]
     running = uvicorn.Server(config)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
