@@ -14,12 +14,9 @@ from typing import Any
 
 from filelock import FileLock
 
-_BEGIN, _END = "<|begin|>", "<|end|>"
+from rayserve_par.serving.model_store.tiny import learn_tokenizer, save_tokenizer
+
 _LEARNT_TOKENS = 1024
-_CHAT_TEMPLATE = (
-    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
-)
 # Of the configs that the models' authors publish.
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-3.1-8b-shape": {
@@ -73,29 +70,11 @@ def shape_folder(name: str, words: Sequence[str], parent: Path) -> Path:
 
 
 def _write_tokenizer(folder: Path, words: Sequence[str], size: int) -> None:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
+    from tokenizers import Tokenizer, pre_tokenizers
 
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=_LEARNT_TOKENS,
-        special_tokens=[_BEGIN, _END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator([" ".join(words), " " + " ".join(words)], trainer)
-    document = json.loads(backend.to_str())
+    learnt = learn_tokenizer([" ".join(words), " " + " ".join(words)], _LEARNT_TOKENS)
+    document = json.loads(learnt.to_str())
     vocabulary = document["model"]["vocab"]
     space = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(" ")[0][0]
     vocabulary.update({f"{space}w{n}": n for n in range(len(vocabulary), size)})
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(document)),
-        bos_token=_BEGIN,
-        eos_token=_END,
-    )
-    tokenizer.chat_template = _CHAT_TEMPLATE
-    if len(tokenizer) != size:
-        raise RuntimeError(f"the tokenizer has {len(tokenizer)} tokens, the model {size}")
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(Tokenizer.from_str(json.dumps(document)), folder, size)

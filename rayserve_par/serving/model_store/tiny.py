@@ -6,8 +6,12 @@ layouts that add in a different order then still agree on every greedy token.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _SEED = 0
 _VOCABULARY = 320
@@ -70,23 +74,38 @@ def _without_type(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_tokenizer(folder: Path) -> None:
+    save_tokenizer(learn_tokenizer([_TOKENIZER_TEXT], _VOCABULARY), folder, _VOCABULARY)
+
+
+def learn_tokenizer(texts: Sequence[str], most_tokens: int) -> Tokenizer:
+    """A byte-level BPE of at most `most_tokens` tokens, begin and end included, for any text."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_VOCABULARY,
+        vocab_size=most_tokens,
         special_tokens=[_BEGIN, _END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator([_TOKENIZER_TEXT], trainer)
+    backend.train_from_iterator(texts, trainer)
+    return backend
+
+
+def save_tokenizer(backend: Tokenizer, folder: Path, size: int) -> None:
+    """Write a tokenizer of `size` tokens, with a chat template, as transformers reads it.
+
+    Raises:
+        RuntimeError: it has another number of tokens.
+    """
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=_BEGIN, eos_token=_END)
     tokenizer.chat_template = _CHAT_TEMPLATE
-    if len(tokenizer) != _VOCABULARY:
-        raise RuntimeError(f"the tokenizer has {len(tokenizer)} tokens, the model {_VOCABULARY}")
+    if len(tokenizer) != size:
+        raise RuntimeError(f"the tokenizer has {len(tokenizer)} tokens, the model {size}")
     tokenizer.save_pretrained(folder)
 
 
