@@ -14,7 +14,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,7 +129,8 @@ def peer_server(console: Console, load: Workload, log: Path) -> Iterator[Server]
         site = _peer_site()
     words = [spec.model_path, spec.served_model_name, str(port), json.dumps(dict(spec.engine))]
     environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith("RAYSERVE_PAR")},
+        # Our cluster's settings are in this process's environment; the peer runs with its own.
+        **{k: v for k, v in os.environ.items() if not k.startswith("RAY")},
         **{k: v for k, v in spec.worker_env.items() if k != _OURS_ONLY},
         "RAY_worker_niceness": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -156,7 +157,8 @@ def peer_server(console: Console, load: Workload, log: Path) -> Iterator[Server]
     finally:
         with stage(console, "Stopping Ray Serve LLM"):
             process.terminate()
-            psutil.wait_procs([psutil.Process(process.pid)], timeout=_PEER_STOP_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_PEER_STOP_SECONDS)
             for left in _marked(_PEER_VARIABLE, mark):
                 left.kill()
             process.wait()
