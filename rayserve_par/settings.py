@@ -55,6 +55,10 @@ class Settings(BaseSettings):
         ge=1,
         description="Time for a body to arrive, or to fill the buffer; then 408.",
     )
+    front_stand_in: bool = Field(
+        default=True,
+        description="Start another HAProxy at once where one dies, until Serve has noticed.",
+    )
     keys_file: Path | None = Field(
         default=None,
         description="File of API keys, where the config names none.",

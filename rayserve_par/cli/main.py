@@ -11,6 +11,7 @@ from rayserve_par import __version__
 from rayserve_par.cli.calibrate_command import calibrate
 from rayserve_par.cli.delete_command import delete
 from rayserve_par.cli.deploy_command import deploy
+from rayserve_par.cli.drain_command import drain_node
 from rayserve_par.cli.evaluate_command import evaluate
 from rayserve_par.cli.keys_command import keys
 from rayserve_par.cli.manifest_command import manifest
@@ -36,6 +37,7 @@ for command in (
     deploy,
     status,
     delete,
+    drain_node,
     models,
     manifest,
     calibrate,

@@ -18,6 +18,7 @@ from rayserve_par.serving.config import AppArgs, parse_args
 from rayserve_par.serving.mock_engine.times import EngineTimes
 from rayserve_par.serving.model_store.locate import Model, locate_model
 from rayserve_par.serving.replica_spec import ReplicaSpec
+from rayserve_par.serving.sigterm import SETUP_HOOK_ENV
 from rayserve_par.sizing.engine_options import EngineOptions
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _CPU_WORKER_ENV = {
 # its two loops waits for the interpreter's lock; no log line written per request; and no client
 # says by X-Forwarded-For that it has another address than its own.
 _SERVE_ENV = {
+    **SETUP_HOOK_ENV,
     "FORWARDED_ALLOW_IPS": "",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",

@@ -30,6 +30,7 @@ from rayserve_par.serving.instance_metrics import (
 )
 from rayserve_par.serving.rank_table import InstanceRecord, forget_instance, publish_instance
 from rayserve_par.serving.replica_spec import ReplicaSpec
+from rayserve_par.serving.sigterm import drain_on_sigterm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,7 @@ class ModelReplica:
         inner = app.middleware_stack or app.build_middleware_stack()
         app.middleware_stack = AdmissionMiddleware(inner, gate)
         await gate.start()
+        drain_on_sigterm(self._drain)
         return app
 
     async def _start_engine(self, metrics: InstanceMetrics, usage: UsageSink) -> Instance:
@@ -232,6 +234,15 @@ class ModelReplica:
                 start_seconds=start_seconds,
             )
         )
+
+    def _drain(self) -> None:
+        """Stop as Serve's own scale-down does: nothing new, streams finish, then the process ends."""
+        logger.warning("SIGTERM: the replica finishes its requests and leaves.")
+        me = ray.get_runtime_context().current_actor
+        try:
+            ray.get(me.perform_graceful_shutdown.remote())
+        finally:
+            os._exit(0)
 
     def _leave(self, reason: str) -> None:
         logger.error("The replica leaves: %s.", reason)

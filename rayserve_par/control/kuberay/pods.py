@@ -28,8 +28,11 @@ _HEAD_MEMORY = "16Gi"
 _MODELS_PATH = "/models"
 _HOST_MODELS_PATH = "/var/lib/rayserve-par/models"
 _KEYS_PATH = "/etc/rayserve-par"
-# A pod that is to go lets its streams finish: an application's drain_timeout_s and some more.
-_GRACE_SECONDS = 630
+# A pod that is to go lets its streams finish: Ray ends everything at once on SIGTERM, so the node
+# is drained before that, for an application's drain_timeout_s, and Kubernetes waits a little more.
+_DRAIN_SECONDS = 600
+_GRACE_SECONDS = _DRAIN_SECONDS + 30
+_DRAIN_COMMAND = ["rayserve-par", "drain-node", "--address", "auto", "--timeout"]
 _TOKEN_SECRET = "huggingface-token"
 _DASHBOARD_PORT = 8265
 _AGENT_PORT = 52365
@@ -91,6 +94,9 @@ def worker_pod(group: NodeGroup, options: PodOptions) -> Pod:
                         "failureThreshold": 1,
                     },
                     "livenessProbe": _raylet_lives(),
+                    "lifecycle": {
+                        "preStop": {"exec": {"command": [*_DRAIN_COMMAND, str(_DRAIN_SECONDS)]}}
+                    },
                     "volumeMounts": [
                         {"name": "shared-memory", "mountPath": "/dev/shm"},
                         {"name": "models", "mountPath": _MODELS_PATH},

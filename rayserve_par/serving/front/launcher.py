@@ -19,6 +19,7 @@ from rayserve_par.errors import RefusedError
 from rayserve_par.serving.front.corrections import corrected_config
 from rayserve_par.serving.front.error_bodies import MALFORMED, TOO_SLOW, UNAVAILABLE
 from rayserve_par.serving.front.front_settings import FrontSettings
+from rayserve_par.serving.front.guard import stand_by, with_takeover
 from rayserve_par.serving.front.kept_servers import keep_servers, servers_of
 from rayserve_par.serving.front.serve_config import read_apps
 from rayserve_par.settings import load_settings
@@ -81,17 +82,21 @@ def config_file_of(arguments: Sequence[str]) -> Path | None:
 
 def main() -> None:
     """Correct the configuration, then become HAProxy."""
-    config_file = config_file_of(sys.argv[1:])
+    arguments = sys.argv[1:]
+    binary = real_haproxy()
+    config_file = config_file_of(arguments)
     if config_file is not None:
-        folder = config_file.resolve().parent
+        folder, settings = config_file.resolve().parent, load_settings()
         try:
-            correct_files(config_file, FrontSettings.of(load_settings(), folder))
+            correct_files(config_file, FrontSettings.of(settings, folder))
         except RefusedError as refused:
             # Serve shows what its HAProxy said before it ended.
             print(refused, file=sys.stderr)
             sys.exit(_CANNOT_START)
-    binary = real_haproxy()
-    os.execv(binary, [binary, *sys.argv[1:]])
+        arguments = with_takeover(arguments, folder)
+        if settings.front_stand_in:
+            stand_by([binary, *arguments], folder)
+    os.execv(binary, [binary, *arguments])
 
 
 if __name__ == "__main__":

@@ -36,7 +36,9 @@ class Reply:
 def launcher_script(folder: Path, environment: Mapping[str, str]) -> Path:
     """A command like the installed `rayserve-par-haproxy`, with settings of its own."""
     script = folder / "rayserve-par-haproxy"
-    exports = "".join(f"export {name}={value}\n" for name, value in environment.items())
+    # A stand-in lives as long as who launched it, which is this process here.
+    given = {"RAYSERVE_PAR_FRONT_STAND_IN": "0", **environment}
+    exports = "".join(f"export {name}={value}\n" for name, value in given.items())
     module = "rayserve_par.serving.front.launcher"
     script.write_text(f'#!/bin/sh\n{exports}exec {sys.executable} -m {module} "$@"\n', "utf-8")
     script.chmod(0o755)

@@ -38,6 +38,7 @@ def test_the_launcher_becomes_haproxy_with_the_same_arguments(
     started: list[tuple[str, list[str]]] = []
     monkeypatch.setattr(os, "execv", lambda binary, words: started.append((binary, words)))
     monkeypatch.setattr(launcher, "real_haproxy", lambda: "/real/haproxy")
+    monkeypatch.setenv("RAYSERVE_PAR_FRONT_STAND_IN", "0")
     monkeypatch.setattr("sys.argv", ["rayserve-par-haproxy", "-f", str(config), "-sf", "7"])
     launcher.main()
     assert started == [("/real/haproxy", ["/real/haproxy", "-f", str(config), "-sf", "7"])]

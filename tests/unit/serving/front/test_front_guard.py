@@ -1,0 +1,199 @@
+"""A dead HAProxy is stood in for at once; one that was replaced or stopped is not."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from front_harness import backend, launcher_script, serve_api
+from front_replica import Loop, Replica, free_port
+
+from rayserve_par.serving.front.guard import with_takeover
+
+MANAGER = Path(__file__).with_name("front_manager.py")
+
+
+@dataclass
+class Managed:
+    """A manager process, the port that its HAProxy answers on, and their folder."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[str]
+
+    def told(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def tell(self, word: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        return self.told()
+
+    def answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
+        try:
+            connection.request("GET", "/v1/models")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    @property
+    def stand_in(self) -> psutil.Process | None:
+        try:
+            pid = int((self.folder / "stand_in.pid").read_text("utf-8"))
+            found = psutil.Process(pid)
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+            return None
+        return found if found.status() != psutil.STATUS_ZOMBIE else None
+
+
+def until(met: Callable[[], object], seconds: float = 10.0) -> float:
+    """How long it took; fails after `seconds`."""
+    started = time.monotonic()
+    while not met():
+        assert time.monotonic() - started < seconds, "it did not happen in time"
+        time.sleep(0.02)
+    return time.monotonic() - started
+
+
+def _names(process: psutil.Process, folder: Path) -> bool:
+    try:
+        dead = process.status() == psutil.STATUS_ZOMBIE
+        return not dead and str(folder) in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def managed(folder: Path, loop: Loop, *, more: tuple[str, ...] = ()) -> Iterator[Managed]:
+    replica = Replica("a", free_port())
+    loop.run(replica.start())
+    api = serve_api(folder, [backend("m", "/", [replica])])
+    api._generate_config_file_internal()
+    script = launcher_script(folder, {"RAYSERVE_PAR_FRONT_STAND_IN": "1"})
+    process = subprocess.Popen(
+        [sys.executable, str(MANAGER), str(script), str(folder / "haproxy.cfg"), *more],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    one = Managed(folder, api.cfg.frontend_port, process)
+    try:
+        yield one
+    finally:
+        process.kill()
+        process.wait()
+        while left := [one for one in psutil.process_iter() if _names(one, folder)]:
+            for each in left:
+                each.kill()
+            psutil.wait_procs(left, timeout=5)
+        loop.run(replica.kill())
+
+
+@pytest.fixture
+def running(tmp_path: Path, loop: Loop) -> Iterator[tuple[Managed, int]]:
+    with managed(tmp_path, loop) as one:
+        pid = int(one.told())
+        until(one.answers, 20)
+        yield one, pid
+
+
+def test_a_killed_haproxy_is_stood_in_for(running: tuple[Managed, int]) -> None:
+    one, pid = running
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: one.stand_in)
+    assert until(one.answers) < 3
+    assert one.stand_in is not None
+    assert one.stand_in.pid != pid
+
+
+def test_a_killed_stand_in_is_replaced(running: tuple[Managed, int]) -> None:
+    one, pid = running
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: one.stand_in)
+    until(one.answers)
+    time.sleep(1.1)  # one that ends sooner counts as unable to serve
+    first = one.stand_in
+    assert first is not None
+    first.kill()
+    until(lambda: one.stand_in not in (None, first))
+    until(one.answers)
+
+
+def test_the_next_haproxy_takes_over_from_a_stand_in(running: tuple[Managed, int]) -> None:
+    one, pid = running
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: one.stand_in)
+    until(one.answers)
+    new = int(one.tell("reload"))
+    until(lambda: one.stand_in is None)
+    assert one.answers()
+    assert psutil.Process(new).is_running()
+
+
+def test_a_reload_needs_no_stand_in(running: tuple[Managed, int]) -> None:
+    one, pid = running
+    one.tell("reload")
+    until(lambda: psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    time.sleep(0.5)
+    assert one.stand_in is None
+    assert one.answers()
+
+
+def test_nothing_is_left_of_a_manager_that_was_shut_down(running: tuple[Managed, int]) -> None:
+    one, _ = running
+    assert one.tell("stop") == "stopped"
+    one.process.kill()
+    one.process.wait()
+    until(lambda: one.stand_in is None and not one.answers())
+    time.sleep(1.0)
+    assert one.stand_in is None
+    assert not one.answers()
+
+
+def test_a_killed_manager_s_haproxy_is_stood_in_for(running: tuple[Managed, int]) -> None:
+    one, pid = running
+    one.process.kill()
+    one.process.wait()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: one.stand_in)
+    until(one.answers)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["-f", "c"], ["-f", "c", "-sf", "{pid}"]),
+        (
+            ["-f", "c", "-sf", "7", "8", "-x", "s"],
+            ["-f", "c", "-sf", "{pid}", "7", "8", "-x", "s"],
+        ),
+    ],
+)
+def test_a_living_stand_in_is_taken_over_from(
+    tmp_path: Path, given: list[str], expected: list[str]
+) -> None:
+    (tmp_path / "stand_in.pid").write_text(str(os.getpid()), "utf-8")
+    found = with_takeover(given, tmp_path)
+    assert found == [word.format(pid=os.getpid()) for word in expected]
+
+
+@pytest.mark.parametrize("text", [None, "", "no number", str(2**22 + 1)])
+def test_without_a_stand_in_the_command_stays(tmp_path: Path, text: str | None) -> None:
+    if text is not None:
+        (tmp_path / "stand_in.pid").write_text(text, "utf-8")
+    assert with_takeover(["-f", "c"], tmp_path) == ["-f", "c"]
