@@ -47,7 +47,8 @@ SCENARIOS = (
         "scale-down-long",
         "2 instances to 1, streams of a minute",
         disturb.scale_down,
-        streams=OVERLOAD_FACTOR * STREAMS,
+        # All that two instances let in at once; one holds half of it.
+        streams=2 * STREAMS,
         shape=Shape(tokens=(1500, 1900)),
         refusals=True,
     ),

@@ -116,6 +116,16 @@ def wanted_replicas(args: AppArgs, made: Plan) -> int:
     return made.instances
 
 
+def planned_batch(made: Plan, model: Model) -> dict[str, int]:
+    """The engine's batch as it was planned.
+
+    vLLM's own defaults depend on the GPU that its front process sees, and a replica of several ranks
+    sees none; memory and times were planned with these.
+    """
+    tokens, sequences = made.engine_options.batch(made.node_group.gpu, model.spec)
+    return {"max_num_batched_tokens": tokens, "max_num_seqs": sequences}
+
+
 def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
     """What each replica is told."""
     cpu_ranks = made.node_group.gpu.engine_backend == "cpu"
@@ -130,7 +140,7 @@ def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
         placement=placement_of(made),
         cpu_ranks=cpu_ranks,
         engine={
-            **(_CPU_ENGINE_DEFAULTS if cpu_ranks else {}),
+            **(_CPU_ENGINE_DEFAULTS if cpu_ranks else planned_batch(made, model)),
             **(_ENGINE_WITH_KEYS if has_keys(args.admission.keys_file) else {}),
             **args.engine,
         },

@@ -198,11 +198,20 @@ class ModelReplica:
         )
 
     async def _keep_exporting(self, metrics: InstanceMetrics) -> None:
+        export_histograms = self._histograms()
         while True:
             self._export_facts(metrics, verified=True)
+            export_histograms()
             if self._gate is not None:
                 metrics.export_admission(self._gate.outcomes, self._gate.limit)
             await asyncio.sleep(FACTS_PERIOD_SECONDS)
+
+    def _histograms(self) -> Callable[[], None]:
+        if self._spec.mock is not None:
+            return lambda: None
+        from rayserve_par.serving.vllm_bridge.ray_histogram import export_histograms
+
+        return export_histograms
 
     @property
     def _node(self) -> str:
@@ -236,7 +245,7 @@ class ModelReplica:
         )
 
     def _drain(self) -> None:
-        """Stop as Serve's own scale-down does: nothing new, streams finish, then the process ends."""
+        """Stop as Serve's own scale-down does: nothing new, streams finish, the process ends."""
         logger.warning("SIGTERM: the replica finishes its requests and leaves.")
         me = ray.get_runtime_context().current_actor
         try:

@@ -1,7 +1,7 @@
 """A replica that is sent SIGTERM finishes its streams first.
 
-Ray's workers end at once on SIGTERM. Python lets only the main thread set a handler, and the code of
-a replica never runs there, so `install` is given to Ray as the setup hook of the worker process: it
+Ray's workers end at once on SIGTERM. Python lets only the main thread set a handler, and the code
+of a replica never runs there, so `install` is given to Ray as the worker process's setup hook: it
 runs before Ray sets its own handler (`Worker.main_loop`, release 2.60) and puts ours before it.
 Until `drain_on_sigterm` was called, and for every further signal, Ray's decides as before.
 """

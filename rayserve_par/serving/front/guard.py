@@ -168,8 +168,9 @@ def _watching(pid: int) -> Iterator[_Process]:
 
 def _first_ended(*processes: _Process, seconds: float | None = None) -> None:
     """Sleep until one has ended, or for so long."""
-    if all(not process.ended for process in processes):
-        select.select([process.handle for process in processes], [], [], seconds)
+    handles = [process.handle for process in processes if process.handle is not None]
+    if len(handles) == len(processes):
+        select.select(handles, [], [], seconds)
 
 
 def _read_pid(file: Path) -> int | None:
