@@ -119,8 +119,8 @@ def wanted_replicas(args: AppArgs, made: Plan) -> int:
 def planned_batch(made: Plan, model: Model) -> dict[str, int]:
     """The engine's batch as it was planned.
 
-    vLLM's own defaults depend on the GPU that its front process sees, and a replica of several ranks
-    sees none; memory and times were planned with these.
+    vLLM's own defaults depend on the GPU that its front process sees, and a replica of several
+    ranks sees none; memory and times were planned with these.
     """
     tokens, sequences = made.engine_options.batch(made.node_group.gpu, model.spec)
     return {"max_num_batched_tokens": tokens, "max_num_seqs": sequences}

@@ -5,12 +5,14 @@ port without a listener for 6 to 7 s. The guard is a process of its own, forked 
 becomes HAProxy. It sleeps until the kernel tells it of a death:
 
 - HAProxy ended and another was launched since (Serve reloads so): nothing to do.
-- HAProxy ended alone: the same command is started again at once. The stand-in answers on the same
-  ports and the same admin socket, so that Serve's manager goes on with it. It ends with the
-  manager: Serve shuts down by killing HAProxy first and the manager then.
-- The manager ended first (killed; Serve starts another): HAProxy is given a moment to end as well,
-  and the stand-in serves until the next manager launches its own, at most `_BRIDGE_SECONDS`, and
-  never longer than the raylet lives.
+- HAProxy ended alone: the same command is started again at once, on the same ports but without the
+  admin socket. Serve's manager asks there, finds nobody, and is replaced as it would have been:
+  one that goes on with a process it did not start can never reload it (Ray 2.60).
+- The manager ends within `_SHUTDOWN_SECONDS` after HAProxy: Serve shuts down, which kills HAProxy
+  first. The stand-in ends with it.
+- The manager ended first (killed; Ray ends its HAProxy), or ends later (replaced): the stand-in
+  serves until the next manager launches its own, at most `_BRIDGE_SECONDS`, and never longer than
+  the raylet lives.
 
 Who was launched last stands in `front.pid`, the stand-in in `stand_in.pid`; the launcher tells the
 next HAProxy to take over from it (`-sf`), which lets its streams finish.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import subprocess
 import sys
@@ -29,9 +32,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BRIDGE_SECONDS = 30.0
-_POLL_SECONDS = 0.5
+_SHUTDOWN_SECONDS = 2.0
+_POLL_SECONDS = 0.25
 # One that ends sooner cannot serve: its configuration or its ports are the reason.
 _LEAST_LIFE_SECONDS = 1.0
+_ADMIN_SOCKET = re.compile(r"^[ \t]*stats socket .*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,11 @@ class Watched:
     def stand_in_file(self) -> Path:
         """Holds the stand-in's process."""
         return self.folder / "stand_in.pid"
+
+    @property
+    def config_file(self) -> Path:
+        """The stand-in's configuration."""
+        return self.folder / "stand_in.cfg"
 
     @property
     def superseded(self) -> bool:
@@ -97,20 +107,21 @@ def guard(watched: Watched) -> None:
     """Wait for a death, and stand in for as long as it is useful."""
     with _watching(watched.haproxy) as haproxy, _watching(watched.manager) as manager:
         _first_ended(haproxy, manager)
-        bridging = manager.ended
+        manager_first = manager.ended
         _first_ended(haproxy, seconds=_BRIDGE_SECONDS)
         if not haproxy.ended or watched.superseded:
             return
         # Both at once is how a node ends; whoever ended it wants no listener there.
-        if not bridging and manager.ended:
+        if not manager_first and manager.ended:
             return
-        _stand_in(watched, manager, bridging=bridging)
+        _stand_in(watched, manager, manager_first=manager_first)
 
 
-def _stand_in(watched: Watched, manager: _Process, *, bridging: bool) -> None:
+def _stand_in(watched: Watched, manager: _Process, *, manager_first: bool) -> None:
     """Keep an HAProxy up until it is taken over from or nobody wants it any more."""
-    command = _first_start(watched.command)
-    end = time.monotonic() + _BRIDGE_SECONDS
+    command = _stand_in_command(watched)
+    began = time.monotonic()
+    end = began + _BRIDGE_SECONDS if manager_first else None
     with _watching(watched.raylet) as raylet:
         while not watched.superseded:
             started = time.monotonic()
@@ -118,14 +129,27 @@ def _stand_in(watched: Watched, manager: _Process, *, bridging: bool) -> None:
             watched.stand_in_file.write_text(str(child.pid), encoding="utf-8")
             print(f"HAProxy {watched.haproxy} ended; {child.pid} stands in.", file=sys.stderr)
             while child.poll() is None:
-                late = bridging and time.monotonic() > end and not watched.superseded
-                if late or raylet.ended or (manager.ended and not bridging):
+                now = time.monotonic()
+                if end is None and manager.ended:
+                    end = now if now - began < _SHUTDOWN_SECONDS else now + _BRIDGE_SECONDS
+                late = end is not None and now >= end and not watched.superseded
+                if late or raylet.ended:
                     child.kill()
                     child.wait()
                     return
                 time.sleep(_POLL_SECONDS)
             if time.monotonic() - started < _LEAST_LIFE_SECONDS:
                 return
+
+
+def _stand_in_command(watched: Watched) -> list[str]:
+    """HAProxy's command with a configuration that has no admin socket."""
+    words = _first_start(watched.command)
+    at = words.index("-f") + 1
+    text = Path(words[at]).read_text(encoding="utf-8")
+    watched.config_file.write_text(_ADMIN_SOCKET.sub("", text), encoding="utf-8")
+    words[at] = str(watched.config_file)
+    return words
 
 
 def _first_start(command: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -163,6 +164,26 @@ def test_nothing_is_left_of_a_manager_that_was_shut_down(running: tuple[Managed,
     time.sleep(1.0)
     assert one.stand_in is None
     assert not one.answers()
+
+
+def test_the_next_manager_takes_over_from_a_stand_in(running: tuple[Managed, int]) -> None:
+    """Serve replaces a manager whose HAProxy does not answer on the admin socket."""
+    one, pid = running
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: one.stand_in)
+    until(one.answers)
+    with socket.socket(socket.AF_UNIX) as admin, pytest.raises(OSError, match="refused"):
+        admin.connect(str(one.folder / "admin.sock"))
+    time.sleep(2.2)  # sooner, and it would be a shutdown
+    one.process.kill()
+    one.process.wait()
+    time.sleep(0.6)
+    assert one.answers()
+    words = [str(one.folder / "rayserve-par-haproxy"), "-db", "-f", str(one.folder / "haproxy.cfg")]
+    with subprocess.Popen(words) as new:
+        until(lambda: one.stand_in is None)
+        assert one.answers()
+        new.kill()
 
 
 def test_a_killed_manager_s_haproxy_is_stood_in_for(running: tuple[Managed, int]) -> None:
