@@ -7,7 +7,7 @@ import pytest
 from rayserve_par.errors import RefusedError
 from rayserve_par.hardware import parse_cluster
 from rayserve_par.planning import Workload
-from rayserve_par.serving.app import plan_for
+from rayserve_par.serving.app import plan_for, replica_spec
 from rayserve_par.serving.config import parse_args
 from rayserve_par.serving.model_store.locate import locate_model
 
@@ -83,3 +83,25 @@ def test_engine_arguments_count_in_the_plan() -> None:
     usual, told = plan_for(plain, model, cluster), plan_for(asked, model, cluster)
     assert told.memory.kv_tokens > 1.9 * usual.memory.kv_tokens
     assert told.point.streams <= 8 < usual.point.streams
+
+
+@pytest.mark.parametrize(
+    ("hardware", "engine", "batch"),
+    [
+        ("8xH100", {}, (8192, 1024)),
+        ("8xB200", {}, (16384, 1024)),
+        ("8xL40S", {}, (2048, 256)),
+        ("8xH100", {"max_num_seqs": 64}, (8192, 64)),
+        ("8xH100", {"max_num_batched_tokens": 1664}, (1664, 1024)),
+        ("1x2xlogical-cpu", {}, (None, None)),
+    ],
+)
+def test_the_engine_gets_the_batch_that_was_planned(
+    hardware: str, engine: dict[str, int], batch: tuple[int | None, int | None]
+) -> None:
+    arguments = {"model": LLAMA_8B, "layout": {"tp": 2}, "engine": engine}
+    args, model = parse_args(arguments, "x"), locate_model(LLAMA_8B, prepare=False)
+    if hardware.endswith("logical-cpu"):
+        model = locate_model("tiny-llama", prepare=False)
+    told = replica_spec(args, model, plan_for(args, model, parse_cluster(hardware))).engine
+    assert (told.get("max_num_batched_tokens"), told.get("max_num_seqs")) == batch
