@@ -24,11 +24,12 @@ from typing import Self
 class InstanceReport:
     """One report. All sums since the start but `running`, `waiting` and `kv_use`, which are now.
 
-    `start_seconds` is what the engine's start took. TTFT, TPOT and queue times are sums over
-    `first_tokens`, `paced` and `ended` requests.
+    `begun` is the Unix second in which counting began, `start_seconds` what the engine's start
+    took. TTFT, TPOT and queue times are sums over `first_tokens`, `paced` and `ended` requests.
     """
 
     second: float = 0.0
+    begun: float = 0.0
     arrived: float = 0.0
     arrived_prompt_tokens: float = 0.0
     shed: float = 0.0
@@ -83,8 +84,9 @@ class StepSums:
 
 @dataclass(slots=True)
 class InstanceCounters:
-    """The sums, fed by the engine."""
+    """The sums, fed by the engine since the Unix second `begun`."""
 
+    begun: int = 0
     ended: int = 0
     ended_prompt_tokens: int = 0
     ended_output_tokens: int = 0
@@ -155,6 +157,7 @@ class InstanceCounters:
         decode, prefill = self.decode_steps, self.prefill_steps
         return InstanceReport(
             second=self._second,
+            begun=self.begun,
             arrived=self._arrived_before,
             arrived_prompt_tokens=self._tokens_before,
             shed=shed,

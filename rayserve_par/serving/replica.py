@@ -80,7 +80,7 @@ class ModelReplica:
         self._exporting: asyncio.Task[None] | None = None
         self._gate: Gate | None = None
         self._proof = GenerationProof(self._generate_one_token)
-        self._counters = InstanceCounters()
+        self._counters = InstanceCounters(begun=int(time.time()))
 
     async def __serve_build_asgi_app__(self) -> FastAPI | Starlette:
         from fastapi import FastAPI

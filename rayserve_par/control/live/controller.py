@@ -36,6 +36,9 @@ logger = logging.getLogger("ray.serve")
 _SILENT_LOOKS = 3
 _LEAST_SILENT_SECONDS = 6.0
 _KEPT_EVENTS = 200
+# An instance that has counted for about as long as we look, or less, came after us: what it has
+# counted is new. Ages are compared, since clocks need not agree.
+_YOUNG_SECONDS = 2.0
 
 Post = Callable[[ControlStatus, dict[str, Any] | None], None]
 
@@ -63,6 +66,7 @@ class LiveController:
         self._log = EventLog(_KEPT_EVENTS)
         self._next_look = self._last_look = float("-inf")
         self._number: int | None = None
+        self._begun: float | None = None
         self._failures = 0
 
     def number(
@@ -117,17 +121,23 @@ class LiveController:
         self, view: ServeView, around: Around, now: float
     ) -> tuple[ModelState, tuple[str, ...], dict[str, float]]:
         """The policy's state, the instances that do not report, and the ages of reports."""
-        self._series.see(view.running, now)
-        self._totals.see(view.running)
+        self._series.see(now)
+        self._begun = now if self._begun is None else self._begun
         self._starts.look(now, view.target, view.running)
         ages = self._freshness.look(view, now)
         limit = max(_LEAST_SILENT_SECONDS, _SILENT_LOOKS * self.settings.scale.look_seconds)
         silent = tuple(
             name for name in view.running if name not in view.reports or ages[name] > limit
         )
+        latest = {name: one.latest for name, one in view.reports.items()}
+        young = {
+            name
+            for name, one in latest.items()
+            if one.second - one.begun <= now - self._begun + _YOUNG_SECONDS
+        }
         for name, report in view.reports.items():
-            self._series.add(name, report.arrivals, now)
-        since = self._totals.since({name: one.latest for name, one in view.reports.items()})
+            self._series.add(name, report.arrivals, now, young=name in young)
+        since = self._totals.since(latest, young)
         self._add_shed(since.shed, len(view.running), now)
         reporting = [name for name in view.reports if name not in silent]
         load = self._series.history(now, reporting, self._totals.isl, self._totals.osl)

@@ -4,8 +4,8 @@ An instance reports sums: so many requests and prompt tokens before second s. Th
 reports belongs to the seconds between them, spread evenly where there are several. So a late
 report loses nothing, and a missing one is made up for by the next.
 
-- The first report of an instance that was there before us is where its counting starts; one
-  that came later starts from nothing, so that its first requests count as well.
+- The first report of an instance that was there before us is where its counting starts; a `young`
+  one, which came later, starts from nothing, so that its first requests count as well.
 - Sums tell what is new, not seconds: a report whose sum is not larger was seen before. (A process
   that starts anew has another name.)
 - A second that is off by more than `_CLOCK_SECONDS` from ours is another clock's: what came since
@@ -17,7 +17,7 @@ The history ends with the last second that every instance which reports has told
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rayserve_par.control.decide.state import LoadHistory
@@ -45,32 +45,31 @@ class ArrivalSeries:
         self._begin: int | None = None
         self._requests: dict[int, float] = {}
         self._tokens: dict[int, float] = {}
-        self._last: dict[str, Arrivals | None] = {}
+        self._last: dict[str, Arrivals] = {}
 
-    def see(self, names: Collection[str], now_seconds: float) -> None:
-        """These instances run; call before `add`."""
+    def see(self, now_seconds: float) -> None:
+        """Looking began now, if it had not; call before `add`."""
         if self._begin is None:
             self._begin = int(now_seconds)
-            self._last = dict.fromkeys(names)
-        for name in names:
-            if name not in self._last:
-                self._last[name] = Arrivals(int(now_seconds), 0.0, 0.0)
-        while len(self._last) > _NAMES:
-            del self._last[next(iter(self._last))]
 
-    def add(self, name: str, reports: Iterable[Arrivals], now_seconds: float) -> None:
+    def add(
+        self, name: str, reports: Sequence[Arrivals], now_seconds: float, *, young: bool
+    ) -> None:
         """Reports of one instance, oldest first; those that were added before are passed by."""
+        if not reports:
+            return
         last = self._last.get(name)
+        if last is None:
+            last = Arrivals(reports[0].second - 1, 0.0, 0.0) if young else reports[0]
         for report in reports:
-            if last is None:
-                last = report
-                continue
             if report.requests > last.requests:
                 self._between(last, report, int(now_seconds))
                 last = report
             elif report.requests == last.requests and report.second > last.second:
                 last = report
         self._last[name] = last
+        while len(self._last) > _NAMES:
+            del self._last[next(iter(self._last))]
 
     def add_evenly(
         self, requests: float, prompt_tokens: float, since_seconds: float, now_seconds: float
@@ -84,7 +83,7 @@ class ArrivalSeries:
     ) -> LoadHistory:
         """What is known now, with these mean lengths."""
         now = int(now_seconds)
-        told = [last.second for name in reporting if (last := self._last.get(name)) is not None]
+        told = [self._last[name].second for name in reporting if name in self._last]
         end = max(now - _LATEST_SECONDS, min([now, *told]))
         begin = max(end if self._begin is None else self._begin, end - self._seconds)
         self._forget_before(begin)

@@ -37,20 +37,14 @@ class Totals:
         self.isl, self.osl = isl, osl
         self._prompts = self._answers = _PLANNED
         self._last: dict[str, InstanceReport] = {}
-        self._known: set[str] | None = None
 
-    def see(self, names: Collection[str]) -> None:
-        """These instances run; those that are there at the first call did not start from zero."""
-        if self._known is None:
-            self._known = set(names)
-
-    def since(self, reports: Mapping[str, InstanceReport]) -> Since:
-        """What these reports add to the last ones."""
+    def since(self, reports: Mapping[str, InstanceReport], young: Collection[str]) -> Since:
+        """What these reports add to the last ones; the first of a `young` instance is all new."""
         total = dict.fromkeys(REPORTED, 0.0)
         for name, report in reports.items():
             last = self._last.get(name)
             if last is None:
-                last = report if name in (self._known or ()) else _NOTHING
+                last = _NOTHING if name in young else report
             self._last[name] = report
             for key in REPORTED:
                 total[key] += getattr(report, key) - getattr(last, key)

@@ -57,13 +57,15 @@ class World:
         self.logs: list[dict[str, Any]] = []
         self.silent: set[str] = set()
         self.skew = 0
+        self.recovering = False
         self._arrived: dict[str, float] = {}
+        self._begun: dict[str, int] = {}
         self._told: dict[str, list[Arrivals]] = {}
         self._latest: dict[str, Reported] = {}
 
     @property
     def running(self) -> tuple[str, ...]:
-        return tuple(f"r{n}" for n in range(self.target))
+        return () if self.recovering else tuple(f"r{n}" for n in range(self.target))
 
     def view(self) -> ServeView:
         known = {name: one for name, one in self._latest.items() if name in self.running}
@@ -77,12 +79,14 @@ class World:
     def run(self, seconds: int, rate: float) -> None:
         for _ in range(seconds):
             self.now += 1
-            for name in self.running:
+            for name in [f"r{n}" for n in range(self.target)]:
                 sent = self._arrived[name] = self._arrived.get(name, 0.0) + rate / self.target
                 points = self._told.setdefault(name, [])
                 points.append(Arrivals(int(self.now) + self.skew, sent, 64 * sent))
                 if name not in self.silent:
                     latest = InstanceReport(
+                        second=int(self.now) + self.skew,
+                        begun=self._begun.setdefault(name, int(self.now)) + self.skew,
                         arrived=sent, arrived_prompt_tokens=64 * sent, ended=sent,
                         ended_output_tokens=32 * sent, running=2,
                     )  # fmt: skip
@@ -160,6 +164,19 @@ def test_after_a_restart_the_number_stays_until_enough_is_known() -> None:
     assert world.target == 4
     world.run(40, 0.1 * CAPACITY)
     assert world.target == 1
+
+
+def test_what_instances_counted_before_a_restart_is_no_load() -> None:
+    world = World(target=2)
+    world.run(300, 1.5 * CAPACITY)
+    kept = world.target
+    world.controller = LiveController(SETTINGS, clock=lambda: world.now, watch=lambda: 0.0)
+    before = len(world.statuses)
+    world.recovering = True
+    world.run(5, 1.5 * CAPACITY)
+    world.recovering = False
+    world.run(20, 1.5 * CAPACITY)
+    assert {one.wanted for one in world.statuses[before:]} == {kept}
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,8 @@ LATER = replace(
 
 def test_only_what_is_new_counts() -> None:
     totals = Totals(isl=10, osl=10)
-    totals.see(["a"])
-    assert totals.since({"a": FIRST}).measured.ended == 0
-    new = totals.since({"a": LATER})
+    assert totals.since({"a": FIRST}, ()).measured.ended == 0
+    new = totals.since({"a": LATER}, ())
     assert (new.shed, new.measured.ended) == (2, 4)
     assert new.measured.ttft_seconds == pytest.approx(0.5)
     assert new.measured.tpot_seconds == pytest.approx(0.05)
@@ -34,27 +33,24 @@ def test_only_what_is_new_counts() -> None:
     assert (steps.count, steps.seconds, steps.decodes) == (10, pytest.approx(0.3), 40)
     # without context tokens from the engine: decodes x (ISL + OSL / 2)
     assert steps.context_tokens == pytest.approx(40 * (totals.isl + totals.osl / 2))
-    assert totals.since({"a": LATER}).measured.ttft_seconds is None
+    assert totals.since({"a": LATER}, ()).measured.ttft_seconds is None
 
 
 def test_an_instance_that_came_later_counts_from_zero() -> None:
     totals = Totals(isl=10, osl=10)
-    totals.see(["a"])
-    assert totals.since({"a": FIRST, "b": LATER}).measured.ended == 94
+    assert totals.since({"a": FIRST, "b": LATER}, ("b",)).measured.ended == 94
 
 
 def test_lengths_move_from_what_was_planned_to_what_comes() -> None:
     totals = Totals(isl=1000, osl=100)
-    totals.see([])
-    totals.since({"a": FIRST})  # 100 prompts of 10 tokens against 10 of 1000
+    totals.since({"a": FIRST}, ("a",))  # 100 prompts of 10 tokens against 10 of 1000
     assert totals.isl == pytest.approx((10 * 1000 + 1000) / 110)
     assert totals.osl == pytest.approx((10 * 100 + 900) / 100)
 
 
 def test_prompts_of_unknown_length_teach_nothing() -> None:
     totals = Totals(isl=1000, osl=100)
-    totals.see([])
-    totals.since({"a": InstanceReport(arrived=50)})
+    totals.since({"a": InstanceReport(arrived=50)}, ("a",))
     assert totals.isl == 1000
 
 
