@@ -42,7 +42,11 @@ class PolicyEdge:
                 settings = controller.settings
                 self._surroundings = Surroundings(ctx.app_name, settings.placement, settings.gpu)
             return controller.number(
-                target, lambda: view_of(ctx), self._around, self._surroundings.post
+                str(ctx.app_name),
+                target,
+                lambda: view_of(ctx),
+                self._around,
+                self._surroundings.post,
             )
         except Exception:
             logger.exception("The scaling policy failed; the number of instances stays.")

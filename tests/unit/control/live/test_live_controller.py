@@ -92,7 +92,7 @@ class World:
                     )  # fmt: skip
                     self._latest[name] = Reported(self.now, latest, tuple(points[-5:]))
             self.target = self.controller.number(
-                self.target, self.view, lambda: self.around, self.post
+                "app", self.target, self.view, lambda: self.around, self.post
             )
 
     @property
@@ -140,7 +140,9 @@ def test_between_looks_nothing_is_looked_at() -> None:
     before = len(world.statuses)
     for _ in range(5):
         world.now += 0.1
-        world.controller.number(1, lambda: pytest.fail("looked"), lambda: world.around, world.post)
+        world.controller.number(
+            "app", 1, lambda: pytest.fail("looked"), lambda: world.around, world.post
+        )
     assert len(world.statuses) == before
 
 
@@ -232,7 +234,7 @@ def test_a_failing_look_keeps_the_number_and_says_so() -> None:
         raise ValueError("boom")
 
     world.now += 2
-    number = world.controller.number(3, world.view, fail, world.post)
+    number = world.controller.number("app", 3, world.view, fail, world.post)
     assert number == 3
     assert "ValueError: boom" in world.status.problems[0]
     world.run(4, CAPACITY)
