@@ -66,6 +66,7 @@ class LiveController:
         self._next_look = self._last_look = float("-inf")
         self._number: int | None = None
         self._begun: float | None = None
+        self._ran: set[str] = set()
         self._failures = 0
 
     def number(
@@ -134,6 +135,7 @@ class LiveController:
     ) -> tuple[ModelState, tuple[str, ...], dict[str, float]]:
         """The policy's state, the instances that do not report, and the ages of reports."""
         self._series.see(now)
+        self._ran = {*(name for name in self._ran if name in around.living), *view.running}
         self._begun = now if self._begun is None else self._begun
         self._starts.look(now, view.target, view.running)
         ages = self._freshness.look(view, now)
@@ -160,7 +162,7 @@ class LiveController:
             measured=since.measured,
             start_seconds=self._starts.seconds,
             expected=self._starts.expected(now),
-            draining=around.draining(view.running),
+            draining=around.draining(self._ran, view.running),
             room=around.room,
         )
         return state, silent, ages

@@ -226,6 +226,19 @@ def test_no_more_than_the_free_gpus_hold() -> None:
     assert (world.target, world.status.reason) == (kept, "no_room")
 
 
+def test_who_ran_and_lives_drains_and_who_starts_does_not() -> None:
+    world = World(target=2)
+    world.around = Around(living=frozenset({"r0", "r1", "starting"}))
+    world.run(4, CAPACITY)
+    assert world.status.draining == 0
+    world.around = replace(world.around, override=Override(instances=1))
+    world.run(4, 0.1)
+    assert (world.status.ready, world.status.draining) == (1, 1)
+    world.around = replace(world.around, living=frozenset({"r0", "starting"}))
+    world.run(4, 0.1)
+    assert world.status.draining == 0
+
+
 def test_a_failing_look_keeps_the_number_and_says_so() -> None:
     world = World(target=3)
     world.run(4, CAPACITY)
