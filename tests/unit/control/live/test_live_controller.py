@@ -58,6 +58,8 @@ class World:
         self.silent: set[str] = set()
         self.skew = 0
         self.recovering = False
+        self.shed_rate = 0.0
+        self._shed = 0.0
         self._arrived: dict[str, float] = {}
         self._begun: dict[str, int] = {}
         self._told: dict[str, list[Arrivals]] = {}
@@ -79,6 +81,7 @@ class World:
     def run(self, seconds: int, rate: float) -> None:
         for _ in range(seconds):
             self.now += 1
+            self._shed += self.shed_rate
             for name in [f"r{n}" for n in range(self.target)]:
                 sent = self._arrived[name] = self._arrived.get(name, 0.0) + rate / self.target
                 points = self._told.setdefault(name, [])
@@ -89,6 +92,7 @@ class World:
                         begun=self._begun.setdefault(name, int(self.now)) + self.skew,
                         arrived=sent, arrived_prompt_tokens=64 * sent, ended=sent,
                         ended_output_tokens=32 * sent, running=2,
+                        shed=self._shed if name == "r0" else 0.0,
                     )  # fmt: skip
                     self._latest[name] = Reported(self.now, latest, tuple(points[-5:]))
             self.target = self.controller.number(
@@ -224,6 +228,20 @@ def test_no_more_than_the_free_gpus_hold() -> None:
     kept = world.target
     world.run(10, 4.0 * CAPACITY)
     assert (world.target, world.status.reason) == (kept, "no_room")
+
+
+def test_requests_that_find_no_room_are_load() -> None:
+    """One instance lets through what it can; what it refuses shows how many are needed."""
+    world = World()
+    world.run(30, 0.8 * CAPACITY)
+    assert world.target == 1
+    world.shed_rate = 2.0 * CAPACITY
+    world.run(10, 0.8 * CAPACITY)
+    assert world.target >= 2
+    # with several instances the front asks two, so each refusal is half a request
+    world.around = Around(override=Override(instances=4))
+    world.run(120, 0.8 * CAPACITY)
+    assert 2 <= world.status.decided <= 3
 
 
 def test_who_ran_and_lives_drains_and_who_starts_does_not() -> None:
