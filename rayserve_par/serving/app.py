@@ -1,12 +1,13 @@
 """Ray Serve's application builder: plan on the live cluster, check that it fits, bind the replica.
 
-Serve calls `build_app` with the config's `args`; everything that cannot work is refused here, in
-seconds, instead of leaving a placement group PENDING.
+Serve calls `rayserve_par.build_app` with the config's `args`; everything that cannot work is
+refused here, in seconds, instead of leaving a placement group PENDING.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rayserve_par.hardware.cluster import Cluster
@@ -53,6 +54,22 @@ _WORKER_ENV = {
     "DO_NOT_TRACK": "1",
     "VLLM_SERVER_DEV_MODE": "0",  # its endpoints reset caches and call into workers
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How an application scales: Serve's `autoscaling_config`, and engine arguments that it needs.
+
+    What the config sets in `engine:` wins over `engine`. `deployment` are further options of
+    Serve's deployment.
+    """
+
+    options: Mapping[str, Any]
+    deployment: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+
+MakeScaling = Callable[[AppArgs, Model, Plan], Scaling | None]
 
 
 def plan_for(
@@ -112,7 +129,7 @@ def placement_of(made: Plan) -> Placement:
 def wanted_replicas(args: AppArgs, made: Plan) -> int:
     """Instances that must be there at the start: a number, the autoscaling minimum, or all."""
     if args.autoscaling is not None:
-        return args.autoscaling.min_replicas
+        return max(1, args.autoscaling.min_replicas)
     return made.instances
 
 
@@ -126,7 +143,9 @@ def planned_batch(made: Plan, model: Model) -> dict[str, int]:
     return {"max_num_batched_tokens": tokens, "max_num_seqs": sequences}
 
 
-def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
+def replica_spec(
+    args: AppArgs, model: Model, made: Plan, scaling: Scaling | None = None
+) -> ReplicaSpec:
     """What each replica is told."""
     cpu_ranks = made.node_group.gpu.engine_backend == "cpu"
     return ReplicaSpec(
@@ -142,13 +161,16 @@ def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
         engine={
             **(_CPU_ENGINE_DEFAULTS if cpu_ranks else planned_batch(made, model)),
             **(_ENGINE_WITH_KEYS if has_keys(args.admission.keys_file) else {}),
+            **({} if scaling is None else scaling.engine),
             **args.engine,
         },
         worker_env={**_WORKER_ENV, **(_CPU_WORKER_ENV if cpu_ranks else {})},
     )
 
 
-def deployment_options(args: AppArgs, made: Plan, spec: ReplicaSpec) -> dict[str, Any]:
+def deployment_options(
+    args: AppArgs, made: Plan, spec: ReplicaSpec, scaling: Scaling | None
+) -> dict[str, Any]:
     """Serve's options of the replica deployment."""
     placement, env = spec.placement, dict(spec.worker_env)
     options: dict[str, Any] = {
@@ -166,17 +188,18 @@ def deployment_options(args: AppArgs, made: Plan, spec: ReplicaSpec) -> dict[str
         "graceful_shutdown_timeout_s": args.drain_timeout_s,
         "logging_config": {"enable_access_log": False},
     }
-    if args.autoscaling is not None:
-        options["autoscaling_config"] = args.autoscaling.model_dump()
+    if scaling is not None:
+        options.update(autoscaling_config=dict(scaling.options), **scaling.deployment)
     else:
         options["num_replicas"] = wanted_replicas(args, made)
     return options
 
 
-def build_app(arguments: Mapping[str, Any]) -> Application:
+def build_application(arguments: Mapping[str, Any], make_scaling: MakeScaling) -> Application:
     """Build the Serve application of one model on the cluster that this process is connected to.
 
-    `arguments` is the config's `args:`; `AppArgs` documents its keys.
+    `arguments` is the config's `args:`; `AppArgs` documents its keys. `make_scaling` is asked how
+    it scales; None for a fixed number. `rayserve_par.build_app` gives it the controller's.
 
     Raises:
         RefusedError: the model, the layout or the cluster does not allow it; the message has the
@@ -196,9 +219,10 @@ def build_app(arguments: Mapping[str, Any]) -> Application:
     cluster = live_cluster()
     model = locate_model(args.model)
     made = plan_for(args, model, cluster)
-    spec = replica_spec(args, model, made)
+    scaling = make_scaling(args, model, made)
+    spec = replica_spec(args, model, made, scaling)
     check_room(spec.placement, made, wanted_replicas(args, made), args.public_name)
-    options = deployment_options(args, made, spec)
+    options = deployment_options(args, made, spec, scaling)
     selector = bundle_label_selector(made)
     if selector is not None:
         options["placement_group_bundle_label_selector"] = selector

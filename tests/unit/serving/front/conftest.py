@@ -29,6 +29,7 @@ def make_front(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     def make(
         apps: dict[tuple[str, str], list[str]],
         names: dict[str, tuple[str, ...]] | None = None,
+        proxy: bool = False,
         **environment: str,
     ) -> Front:
         replicas = {
@@ -44,7 +45,8 @@ def make_front(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             for (app, prefix), found in apps.items()
         }
         # Ray's socket paths must be short.
-        front = Front(tmp_path_factory.mktemp("f"), loop, replicas, environment)
+        stand_in = Replica(name="proxy", port=free_port()) if proxy else None
+        front = Front(tmp_path_factory.mktemp("f"), loop, replicas, environment, stand_in)
         started.append(front)
         return front
 

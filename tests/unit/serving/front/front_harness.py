@@ -45,7 +45,9 @@ def launcher_script(folder: Path, environment: Mapping[str, str]) -> Path:
     return script
 
 
-def backend(name: str, prefix: str, replicas: Sequence[Replica]) -> haproxy.BackendConfig:
+def backend(
+    name: str, prefix: str, replicas: Sequence[Replica], proxy_port: int = 1
+) -> haproxy.BackendConfig:
     return haproxy.BackendConfig(
         name=f"http-{name}",
         path_prefix=prefix,
@@ -55,7 +57,7 @@ def backend(name: str, prefix: str, replicas: Sequence[Replica]) -> haproxy.Back
             haproxy.ServerConfig(name=f"{name}-{one.name}", host="127.0.0.1", port=one.port)
             for one in replicas
         ],
-        fallback_server=haproxy.ServerConfig(name="proxy", host="127.0.0.1", port=1),
+        fallback_server=haproxy.ServerConfig(name="proxy", host="127.0.0.1", port=proxy_port),
         health_check_inter="500ms",
     )
 
@@ -88,12 +90,13 @@ def rendered_config(folder: Path, backends: Sequence[haproxy.BackendConfig]) -> 
 
 @dataclass
 class Front:
-    """A running front; `apps` maps (name, prefix) to the replicas."""
+    """A running front; `apps` maps (name, prefix) to the replicas, `proxy` is Serve's own."""
 
     folder: Path
     loop: Loop
     apps: dict[tuple[str, str], list[Replica]]
     environment: dict[str, str] = field(default_factory=dict)
+    proxy: Replica | None = None
 
     def __post_init__(self) -> None:
         for replica in self.replicas:
@@ -106,10 +109,12 @@ class Front:
 
     @property
     def replicas(self) -> list[Replica]:
-        return [one for replicas in self.apps.values() for one in replicas]
+        found = [one for replicas in self.apps.values() for one in replicas]
+        return found if self.proxy is None else [*found, self.proxy]
 
     def _backends(self) -> list[haproxy.BackendConfig]:
-        return [backend(name, prefix, found) for (name, prefix), found in self.apps.items()]
+        port = 1 if self.proxy is None else self.proxy.port
+        return [backend(name, prefix, found, port) for (name, prefix), found in self.apps.items()]
 
     def reload(self) -> None:
         self.api.set_backend_configs({one.name: one for one in self._backends()})
