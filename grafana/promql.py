@@ -15,8 +15,9 @@ _LABEL_LISTS = re.compile(
 )
 _NAME = re.compile(r"(?<![\w.:$])[A-Za-z_:][\w:]*(?!\w)(?!\s*\()")
 _WORDS = frozenset(
-    ("and", "or", "unless", "bool", "by", "without", "on", "ignoring")
-    + ("group_left", "group_right", "offset", "inf", "nan")
+    """
+    and or unless bool by without on ignoring group_left group_right offset inf nan
+    """.split()
 )
 _COMPARISON = re.compile(r"(==|!=|>=|<=|>|<)(?!\s*bool\b)")
 
