@@ -17,11 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rayserve_par.control.live.application import build_app
     from rayserve_par.hardware import Cluster, cluster_from_mapping, parse_cluster
     from rayserve_par.model import ModelSpec, known_model, model_spec_from_config
     from rayserve_par.planning import Layout, LayoutRequest, Plan, Target, Workload, plan
     from rayserve_par.planning.plan_json import plan_from_json, plan_to_json
-    from rayserve_par.serving.app import build_app
 
 __version__ = "0.1.0"
 __all__ = [
@@ -58,7 +58,7 @@ _HOMES = {
     "plan": "rayserve_par.planning.plan",
     "plan_from_json": "rayserve_par.planning.plan_json",
     "plan_to_json": "rayserve_par.planning.plan_json",
-    "build_app": "rayserve_par.serving.app",
+    "build_app": "rayserve_par.control.live.application",
 }
 
 

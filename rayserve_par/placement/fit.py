@@ -182,3 +182,11 @@ def check_fit(placement: Placement, nodes: Sequence[NodeState], instances: int) 
         )
     _check_totals(placement, with_gpus, instances)
     _check_free(placement, with_gpus, instances)
+
+
+def free_room(placement: Placement, nodes: Sequence[NodeState]) -> int:
+    """How many further instances fit what is free on `nodes` now; 0 where none does."""
+    with_gpus = [node for node in nodes if node.gpus_total > 0]
+    slots = [_free_slots(placement, node) for node in with_gpus]
+    heads = sum(min(_slots(placement, one.gpus_free), int(one.cpus_free)) for one in with_gpus)
+    return min(_room(placement, with_gpus, slots), heads)

@@ -1,12 +1,13 @@
 """Ray Serve's application builder: plan on the live cluster, check that it fits, bind the replica.
 
-Serve calls `build_app` with the config's `args`; everything that cannot work is refused here, in
-seconds, instead of leaving a placement group PENDING.
+Serve calls `rayserve_par.build_app` with the config's `args`; everything that cannot work is
+refused here, in seconds, instead of leaving a placement group PENDING.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rayserve_par.hardware.cluster import Cluster
@@ -51,6 +52,20 @@ _WORKER_ENV = {
     "DO_NOT_TRACK": "1",
     "VLLM_SERVER_DEV_MODE": "0",  # its endpoints reset caches and call into workers
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """How an application scales: Serve's `autoscaling_config`, and engine arguments that it needs.
+
+    What the config sets in `engine:` wins over `engine`.
+    """
+
+    options: Mapping[str, Any]
+    engine: Mapping[str, Any] = field(default_factory=dict)
+
+
+MakeScaling = Callable[[AppArgs, Model, Plan], Scaling | None]
 
 
 def plan_for(
@@ -114,7 +129,9 @@ def wanted_replicas(args: AppArgs, made: Plan) -> int:
     return made.instances
 
 
-def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
+def replica_spec(
+    args: AppArgs, model: Model, made: Plan, scaling: Scaling | None = None
+) -> ReplicaSpec:
     """What each replica is told."""
     cpu_ranks = made.node_group.gpu.engine_backend == "cpu"
     return ReplicaSpec(
@@ -130,13 +147,16 @@ def replica_spec(args: AppArgs, model: Model, made: Plan) -> ReplicaSpec:
         engine={
             **(_CPU_ENGINE_DEFAULTS if cpu_ranks else {}),
             **(_ENGINE_WITH_KEYS if has_keys(args.admission.keys_file) else {}),
+            **({} if scaling is None else scaling.engine),
             **args.engine,
         },
         worker_env={**_WORKER_ENV, **(_CPU_WORKER_ENV if cpu_ranks else {})},
     )
 
 
-def deployment_options(args: AppArgs, made: Plan, spec: ReplicaSpec) -> dict[str, Any]:
+def deployment_options(
+    args: AppArgs, made: Plan, spec: ReplicaSpec, scaling: Scaling | None
+) -> dict[str, Any]:
     """Serve's options of the replica deployment."""
     placement, env = spec.placement, dict(spec.worker_env)
     options: dict[str, Any] = {
@@ -154,17 +174,18 @@ def deployment_options(args: AppArgs, made: Plan, spec: ReplicaSpec) -> dict[str
         "graceful_shutdown_timeout_s": args.drain_timeout_s,
         "logging_config": {"enable_access_log": False},
     }
-    if args.autoscaling is not None:
-        options["autoscaling_config"] = args.autoscaling.model_dump()
+    if scaling is not None:
+        options["autoscaling_config"] = dict(scaling.options)
     else:
         options["num_replicas"] = wanted_replicas(args, made)
     return options
 
 
-def build_app(arguments: Mapping[str, Any]) -> Application:
+def build_application(arguments: Mapping[str, Any], make_scaling: MakeScaling) -> Application:
     """Build the Serve application of one model on the cluster that this process is connected to.
 
-    `arguments` is the config's `args:`; `AppArgs` documents its keys.
+    `arguments` is the config's `args:`; `AppArgs` documents its keys. `make_scaling` is asked how
+    it scales; None for a fixed number. `rayserve_par.build_app` gives it the controller's.
 
     Raises:
         RefusedError: the model, the layout or the cluster does not allow it; the message has the
@@ -184,9 +205,10 @@ def build_app(arguments: Mapping[str, Any]) -> Application:
     cluster = live_cluster()
     model = locate_model(args.model)
     made = plan_for(args, model, cluster)
-    spec = replica_spec(args, model, made)
+    scaling = make_scaling(args, model, made)
+    spec = replica_spec(args, model, made, scaling)
     check_room(spec.placement, made, wanted_replicas(args, made), args.public_name)
-    options = deployment_options(args, made, spec)
+    options = deployment_options(args, made, spec, scaling)
     selector = bundle_label_selector(made)
     if selector is not None:
         options["placement_group_bundle_label_selector"] = selector

@@ -21,6 +21,7 @@ from rayserve_par.errors import RefusedError
 from rayserve_par.planning.plan import default_workload
 from rayserve_par.planning.request import LayoutRequest, Target, Workload
 from rayserve_par.serving.admission.args import AdmissionArgs
+from rayserve_par.serving.autoscaling_args import AutoscalingArgs, ScalingPolicy
 from rayserve_par.serving.mock_engine.times import EngineTimes
 from rayserve_par.serving.strict_model import StrictModel
 
@@ -81,28 +82,6 @@ class LayoutArgs(StrictModel):
     def request(self) -> LayoutRequest:
         """The same as the planner's request."""
         return LayoutRequest(tp=self.tp, pp=self.pp, dp=self.dp, ep=self.ep, across=self.across)
-
-
-class AutoscalingArgs(StrictModel):
-    """Ray Serve's own scaling by ongoing requests; the target is always set."""
-
-    _subject: ClassVar[str] = "autoscaling"
-    min_replicas: PositiveInt = 1
-    max_replicas: PositiveInt
-    target_ongoing_requests: PositiveFloat = 32.0
-    upscale_delay_s: float = Field(default=30.0, ge=0)
-    downscale_delay_s: float = Field(default=600.0, ge=0)
-    look_back_period_s: PositiveFloat = 30.0
-    metrics_interval_s: PositiveFloat = 10.0
-
-    @model_validator(mode="after")
-    def _min_is_not_above_max(self) -> Self:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(
-                f"autoscaling.min_replicas {self.min_replicas} is above max_replicas "
-                f"{self.max_replicas}"
-            )
-        return self
 
 
 class WorkloadArgs(StrictModel):
@@ -166,6 +145,12 @@ class AppArgs(StrictModel):
         return self
 
     @model_validator(mode="after")
+    def _autoscaling_suits_the_workload(self) -> Self:
+        if self.autoscaling is not None:
+            self.autoscaling.policy_for(limits_set=self._has_limits)
+        return self
+
+    @model_validator(mode="after")
     def _names_differ(self) -> Self:
         for name in self.aliases:
             if self.public_names.count(name) > 1:
@@ -189,6 +174,18 @@ class AppArgs(StrictModel):
             if key in OWNED_ENGINE_ARGUMENTS:
                 raise ValueError(f"engine.{key} is refused: {OWNED_ENGINE_ARGUMENTS[key]}")
         return self
+
+    @property
+    def _has_limits(self) -> bool:
+        found = self.workload
+        return found is not None and found.ttft_ms is not None and found.tpot_ms is not None
+
+    @property
+    def scaling_policy(self) -> ScalingPolicy | None:
+        """The scaling policy in force; None without autoscaling."""
+        if self.autoscaling is None:
+            return None
+        return self.autoscaling.policy_for(limits_set=self._has_limits)
 
     @property
     def public_name(self) -> str:

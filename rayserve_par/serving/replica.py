@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import serve
 
+from rayserve_par.serving.admission.concurrency import EngineLoad
 from rayserve_par.serving.admission.usage import UsageSink
 from rayserve_par.serving.health import GenerationProof
 from rayserve_par.serving.instance_admission import make_gate
+from rayserve_par.serving.instance_counters import InstanceCounters
 from rayserve_par.serving.instance_metrics import (
     FACTS_PERIOD_SECONDS,
     InstanceMetrics,
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.applications import Starlette
 
-    from rayserve_par.serving.admission.concurrency import EngineLoad
     from rayserve_par.serving.admission.gate import Gate
     from rayserve_par.serving.mock_engine.instance import MockInstance
     from rayserve_par.serving.mock_engine.times import EngineTimes
@@ -89,6 +90,7 @@ class ModelReplica:
         self._exporting: asyncio.Task[None] | None = None
         self._gate: Gate | None = None
         self._proof = GenerationProof(self._generate_one_token)
+        self._counters = InstanceCounters(begun=int(time.time()))
 
     async def __serve_build_asgi_app__(self) -> FastAPI | Starlette:
         from fastapi import FastAPI
@@ -123,6 +125,10 @@ class ModelReplica:
         return app
 
     async def _start_engine(self, metrics: InstanceMetrics, usage: UsageSink) -> Instance:
+        from rayserve_par.serving.vllm_bridge.engine_counts import (
+            count_arrivals,
+            counting_stat_logger,
+        )
         from rayserve_par.serving.vllm_bridge.engine_load import LatestLoad
         from rayserve_par.serving.vllm_bridge.instance import start_instance
         from rayserve_par.serving.vllm_bridge.request_context import carry_request_context
@@ -134,11 +140,15 @@ class ModelReplica:
             on_load=load.on_scheduler_stats,
             on_finished=usage.on_finished,
         )
-        loggers = stat_loggers(metrics, self._node, listeners)
+        loggers = [
+            *stat_loggers(metrics, self._node, listeners),
+            counting_stat_logger(self._counters),
+        ]
         with kept_log_targets():
             instance = await start_instance(self._spec, loggers)
         self._engine_load = load
         carry_request_context(instance.engine, usage.on_started)
+        count_arrivals(instance.engine, self._counters, time.time)
         return instance
 
     async def _start_mock(self, times: EngineTimes, usage: UsageSink) -> MockInstance:
@@ -148,7 +158,11 @@ class ModelReplica:
         instance = await start_mock_instance(
             (self._spec.served_model_name, *self._spec.aliases),
             times,
-            EngineListeners(on_tokens=self._proof.on_step, on_finished=usage.on_finished),
+            EngineListeners(
+                on_tokens=self._proof.on_step,
+                on_finished=usage.on_finished,
+                counters=self._counters,
+            ),
         )
         self._engine_load = instance.engine_load
         return instance
@@ -187,6 +201,24 @@ class ModelReplica:
 
     def _load_now(self) -> EngineLoad | None:
         return self._engine_load()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What Serve sends to the policy: the instance's counters (`instance_counters.py`).
+
+        Nothing before the engine has started, so that an instance reports once it serves.
+        """
+        if self._instance is None or self._gate is None:
+            return {}
+        load = self._load_now() or EngineLoad()
+        report = self._counters.report(
+            time.time(),
+            shed=self._gate.outcomes["overloaded"],
+            running=load.running,
+            waiting=load.waiting,
+            kv_use=load.kv_usage,
+            start_seconds=self._instance.start_seconds,
+        )
+        return report.as_floats()
 
     async def check_health(self) -> None:
         """Serve's and vLLM's health check.

@@ -8,11 +8,16 @@ machine keeps up on average. Consumers that are late get several tokens at once,
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from rayserve_par.serving.mock_engine.scheduler import Request, Scheduler
+from rayserve_par.serving.instance_counters import InstanceCounters
+from rayserve_par.serving.mock_engine.scheduler import Request, Scheduler, Step, Token
 from rayserve_par.serving.mock_engine.times import EngineTimes
+
+# Request ids of our own questions whether the engine generates; they count as nobody's requests.
+PROBE_PREFIX = "probe-"
 
 
 class EngineEndedError(RuntimeError):
@@ -24,20 +29,24 @@ class EngineListeners:
     """What is told of the engine's steps.
 
     on_tokens(): tokens were made. on_finished(request id, prompt tokens, output tokens): a request
-    ended by itself.
+    ended by itself. `counters` gets everything that the controller is told.
     """
 
     on_tokens: Callable[[], None] = lambda: None
     on_finished: Callable[[str, int, int], None] = lambda _id, _prompt, _output: None
+    counters: InstanceCounters = field(default_factory=InstanceCounters)
 
 
 class _Stream:
     """What one request's consumer waits on."""
 
-    __slots__ = ("cached", "count", "error", "finished", "prompt_tokens", "waiter")
+    __slots__ = (
+        "arrived", "cached", "count", "error", "finished", "first", "prompt_tokens", "waiter"
+    )  # fmt: skip
 
-    def __init__(self, prompt_tokens: int) -> None:
+    def __init__(self, prompt_tokens: int, arrived: float) -> None:
         self.prompt_tokens = prompt_tokens
+        self.arrived = self.first = arrived
         self.count = 0
         self.cached = 0
         self.finished = False
@@ -58,6 +67,7 @@ class MockEngine:
         self._listeners = listeners or EngineListeners()
         self._streams: dict[str, _Stream] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._step: Step | None = None
         self._step_end = 0.0
         self._ended: str | None = None
 
@@ -84,9 +94,12 @@ class MockEngine:
         """
         await self.check_health()
         self.scheduler.add(request)
-        stream = self._streams[request.request_id] = _Stream(request.prompt_tokens)
+        now = asyncio.get_running_loop().time()
+        stream = self._streams[request.request_id] = _Stream(request.prompt_tokens, now)
+        if not request.request_id.startswith(PROBE_PREFIX):
+            self._listeners.counters.on_arrived(time.time(), request.prompt_tokens)
         if self._timer is None:
-            self._start_step(asyncio.get_running_loop().time())
+            self._start_step(now)
         seen = 0
         try:
             while True:
@@ -119,7 +132,7 @@ class MockEngine:
         if step is None:
             self._timer = None
             return
-        self._step_end = start + step.seconds
+        self._step, self._step_end = step, start + step.seconds
         self._timer = asyncio.get_running_loop().call_at(self._step_end, self._finish_step)
 
     def _finish_step(self) -> None:
@@ -132,11 +145,32 @@ class MockEngine:
 
     def _deliver_step(self) -> None:
         tokens = self.scheduler.finish_step()
+        self._count_step()
         for token in tokens:
             stream = self._streams[token.request_id]
             stream.count, stream.finished, stream.cached = token.count, token.finished, token.cached
             stream.wake()
+            self._count_token(token, stream)
             if token.finished:
                 self._listeners.on_finished(token.request_id, stream.prompt_tokens, token.count)
         if tokens:
             self._listeners.on_tokens()
+
+    def _count_step(self) -> None:
+        step, counters, scheduler = self._step, self._listeners.counters, self.scheduler
+        if step is not None:
+            counters.on_step(step.seconds, step.prefill_tokens, step.decodes, step.context_tokens)
+        counters.preemptions = scheduler.preemptions
+        counters.prefix_queries = scheduler.prefix_query_tokens
+        counters.prefix_hits = scheduler.prefix_hit_tokens
+
+    def _count_token(self, token: Token, stream: _Stream) -> None:
+        if token.request_id.startswith(PROBE_PREFIX):
+            return
+        now, counters = asyncio.get_running_loop().time(), self._listeners.counters
+        if token.count == 1:
+            stream.first = now
+            counters.on_first_token(now - stream.arrived)
+        if token.finished:
+            each = (now - stream.first) / max(1, token.count - 1)
+            counters.on_ended(stream.prompt_tokens, token.count, each, 0.0)

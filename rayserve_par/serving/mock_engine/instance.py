@@ -17,7 +17,11 @@ from starlette.routing import Mount
 
 from rayserve_par.serving.admission.concurrency import EngineLoad
 from rayserve_par.serving.mock_engine.api import MockApi
-from rayserve_par.serving.mock_engine.engine import EngineListeners, MockEngine
+from rayserve_par.serving.mock_engine.engine import (
+    PROBE_PREFIX,
+    EngineListeners,
+    MockEngine,
+)
 from rayserve_par.serving.mock_engine.scheduler import Request
 from rayserve_par.serving.mock_engine.status import EngineStatus
 from rayserve_par.serving.mock_engine.times import EngineTimes
@@ -59,7 +63,7 @@ class MockInstance:
 
     async def generate_one_token(self) -> None:
         """Prove that the engine generates; no prefix is cached by it."""
-        probe = Request(f"probe-{uuid.uuid4().hex}", 1, 1, ())
+        probe = Request(f"{PROBE_PREFIX}{uuid.uuid4().hex}", 1, 1, ())
         async with aclosing(self.engine.generate(probe)) as made:
             async for _ in made:
                 pass

@@ -48,11 +48,17 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step that runs: for how long and how much of what."""
+    """A step that runs: for how long and how much of what.
+
+    `decodes` are sequences that compute their last token alone, `context_tokens` what these attend
+    to.
+    """
 
     seconds: float
     sequences: int
     prefill_tokens: int
+    decodes: int = field(default=0, compare=False)
+    context_tokens: int = field(default=0, compare=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -174,7 +180,14 @@ class Scheduler:
         if not chosen:
             return None
         self._in_step = chosen
-        return Step(self.times.step_seconds(len(chosen), prefill), len(chosen), prefill)
+        contexts = [one.computed for one in chosen if not _prefill_part(one)]
+        return Step(
+            seconds=self.times.step_seconds(len(chosen), prefill),
+            sequences=len(chosen),
+            prefill_tokens=prefill,
+            decodes=len(contexts),
+            context_tokens=sum(contexts),
+        )
 
     def finish_step(self) -> tuple[Token, ...]:
         """The step's time is over: what it made."""

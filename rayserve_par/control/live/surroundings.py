@@ -1,0 +1,114 @@
+"""What is around an application: free GPUs, instances that end, the operator's wish. In a thread.
+
+The policy runs in Ray Serve's controller, whose loop must not wait for the cluster's tables. So a
+thread reads them every few seconds and writes the policy's status and events; the policy takes
+what was read last. The thread ends when its owner is gone: it holds it weakly.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import weakref
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rayserve_par.control.live import store
+from rayserve_par.control.live.records import NO_OVERRIDE, ControlStatus, Override
+from rayserve_par.placement.bundles import Placement
+from rayserve_par.placement.fit import free_room
+from rayserve_par.serving.cluster_view import live_nodes, nodes_of_kind
+from rayserve_par.serving.rank_table import read_instances
+from rayserve_par.serving.verification import actor_nodes
+
+logger = logging.getLogger("ray.serve")
+
+_WAKE_SECONDS = 1.0
+_CLUSTER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """`living` are the replica ids of all instances whose actors live, draining ones included."""
+
+    override: Override = NO_OVERRIDE
+    room: int | None = None
+    living: frozenset[str] = frozenset()
+    problem: str | None = None
+
+    def draining(self, running: Collection[str]) -> int:
+        """Instances that live and that Serve no longer calls running."""
+        return len(self.living - set(running))
+
+
+class Surroundings:
+    """Reads and writes for one application, never in the caller's thread."""
+
+    def __init__(self, app: str, placement: Placement, gpu: str) -> None:
+        self._app, self._placement, self._gpu = app, placement, gpu
+        self._around = Around()
+        self._status: ControlStatus | None = None
+        self._log: Mapping[str, Any] | None = None
+        self._looked_at = float("-inf")
+        self._wake = threading.Event()
+        threading.Thread(
+            target=_keep, args=(weakref.ref(self), self._wake), daemon=True, name="control-watch"
+        ).start()
+
+    @property
+    def around(self) -> Around:
+        """As of the latest reading."""
+        return self._around
+
+    def post(self, status: ControlStatus, log: Mapping[str, Any] | None) -> None:
+        """Have the status written soon, and the log where it is given."""
+        self._status = status
+        if log is not None:
+            self._log = log
+        self._wake.set()
+
+    def turn(self) -> None:
+        """Write what is due and read what may have changed; in the thread."""
+        try:
+            self._write()
+            override = store.read_override(self._app)
+            around = replace(self._around, override=override, problem=None)
+            if time.monotonic() - self._looked_at >= _CLUSTER_SECONDS:
+                self._looked_at = time.monotonic()
+                around = replace(around, room=self._room(), living=self._living())
+            self._around = around
+        except Exception as error:
+            logger.exception("The controller cannot read or write the cluster; it tries again.")
+            self._around = replace(
+                self._around, room=None, problem=f"the cluster's tables cannot be read: {error}"
+            )
+
+    def _write(self) -> None:
+        status, self._status = self._status, None
+        log, self._log = self._log, None
+        if status is not None:
+            store.write_status(status)
+        if log is not None:
+            store.write_events(self._app, log)
+
+    def _room(self) -> int:
+        allowed = nodes_of_kind(self._gpu)
+        return free_room(self._placement, [one for one in live_nodes() if one.node_id in allowed])
+
+    def _living(self) -> frozenset[str]:
+        records = [one for one in read_instances() if one.app == self._app]
+        alive = actor_nodes() if records else {}
+        return frozenset(one.replica_id for one in records if one.actor_id in alive)
+
+
+def _keep(owner: weakref.ref[Surroundings], wake: threading.Event) -> None:
+    while True:
+        wake.wait(_WAKE_SECONDS)
+        wake.clear()
+        found = owner()
+        if found is None:
+            return
+        found.turn()
+        del found

@@ -1,0 +1,67 @@
+"""What Ray Serve knows of an application at one look, and how fresh each instance's report is.
+
+Serve keeps every series that a replica recorded with the replica's own clock. A report is as old as
+the time since we first saw its time stamp, so that clocks need not agree. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rayserve_par.control.live.history import Arrivals
+from rayserve_par.serving.instance_counters import REPORTED, InstanceReport
+
+Samples = Sequence[tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """One instance's latest report, its time stamp, and its arrivals by time."""
+
+    stamp: float
+    latest: InstanceReport
+    arrivals: tuple[Arrivals, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServeView:
+    """`running` are the replicas that Serve calls running, `target` the number it aims at."""
+
+    app: str
+    target: int
+    running: tuple[str, ...]
+    held: float
+    reports: Mapping[str, Reported]
+
+
+def reported(series: Mapping[str, Samples]) -> Reported | None:
+    """What one replica's series of (time stamp, value) say; None where it has not reported."""
+    counted = [series.get(key, ()) for key in ("second", "arrived", "arrived_prompt_tokens")]
+    if not all(counted):
+        return None
+    arrivals = tuple(
+        Arrivals(int(second), requests, tokens)
+        for (_, second), (_, requests), (_, tokens) in zip(*counted, strict=False)
+    )
+    latest = {key: samples[-1][1] for key in REPORTED if (samples := series.get(key))}
+    return Reported(counted[0][-1][0], InstanceReport.from_floats(latest), arrivals)
+
+
+class Freshness:
+    """When each instance's report was new."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def look(self, view: ServeView, now_seconds: float) -> dict[str, float]:
+        """Age in seconds of each running instance's report, or of its silence."""
+        seen = {}
+        for name in view.running:
+            report = view.reports.get(name)
+            stamp = float("-inf") if report is None else report.stamp
+            before = self._seen.get(name)
+            same = before is not None and before[0] == stamp
+            seen[name] = before if same and before is not None else (stamp, now_seconds)
+        self._seen = seen
+        return {name: now_seconds - since for name, (_, since) in seen.items()}
