@@ -14,10 +14,8 @@ _LABEL_LISTS = re.compile(
     r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^()]*\)", re.IGNORECASE
 )
 _NAME = re.compile(r"(?<![\w.:$])[A-Za-z_:][\w:]*(?!\w)(?!\s*\()")
-_WORDS = frozenset(
-    """
-    and or unless bool by without on ignoring group_left group_right offset inf nan
-    """.split()
+_WORD = re.compile(
+    "and|or|unless|bool|by|without|on|ignoring|group_left|group_right|offset|inf|nan", re.IGNORECASE
 )
 _COMPARISON = re.compile(r"(==|!=|>=|<=|>|<)(?!\s*bool\b)")
 
@@ -26,7 +24,7 @@ def metric_names(expr: str) -> frozenset[str]:
     """Every metric or recorded rule that `expr` names."""
     for part in (_STRINGS, _SELECTORS, _LABEL_LISTS):
         expr = part.sub(" ", expr)
-    return frozenset(name for name in _NAME.findall(expr) if name.lower() not in _WORDS)
+    return frozenset(name for name in _NAME.findall(expr) if not _WORD.fullmatch(name))
 
 
 def with_bool(expr: str) -> str:

@@ -101,7 +101,7 @@ class ModelReplica:
         metrics, usage = self._make_metrics(), UsageSink()
         gate = self._make_gate(usage)
         if self._spec.mock is not None:
-            self._instance = await self._start_mock(self._spec.mock, usage)
+            self._instance = await self._start_mock(self._spec.mock, metrics, usage)
         else:
             self._instance = await self._start_engine(metrics, usage)
         self._instance.watch(self._leave)
@@ -151,7 +151,9 @@ class ModelReplica:
         count_arrivals(instance.engine, self._counters, time.time)
         return instance
 
-    async def _start_mock(self, times: EngineTimes, usage: UsageSink) -> MockInstance:
+    async def _start_mock(
+        self, times: EngineTimes, metrics: InstanceMetrics, usage: UsageSink
+    ) -> MockInstance:
         from rayserve_par.serving.mock_engine.engine import EngineListeners
         from rayserve_par.serving.mock_engine.instance import start_mock_instance
 
@@ -161,6 +163,8 @@ class ModelReplica:
             EngineListeners(
                 on_tokens=self._proof.on_step,
                 on_finished=usage.on_finished,
+                on_first_token=metrics.record_first_token,
+                on_ended=metrics.record_ended,
                 counters=self._counters,
             ),
         )

@@ -76,11 +76,12 @@ _PLACE = (
         "engine_start_seconds", Kind.GAUGE, "seconds",
         "From the replica's start to the first token.",
         "minutes more than its siblings",
-        "A slow disk or a download: keep models on the node (`cache_dir`) or on a shared volume.",
+        "A slow disk or a download: keep models on the nodes (`RAYSERVE_PAR_CACHE_DIR`) or on a "
+        "shared volume.",
     ),
     _metric(
         "gpu_seconds_total", Kind.COUNTER, "GPU-seconds",
-        "GPUs of the instance times the time since it asked for its first token, its start "
+        "GPUs of the instance times the time since its engine began to start, that start "
         "included. Its rate is the number of GPUs held.",
     ),
     _metric(
