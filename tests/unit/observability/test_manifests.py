@@ -96,6 +96,11 @@ def test_the_operators_rules_are_prometheus_rules() -> None:
     rule = yaml.safe_load((KUBERNETES / "prometheus-rule.yaml").read_text(encoding="utf-8"))
     assert (rule["apiVersion"], rule["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     assert rule["spec"]["groups"] == groups()
+    names = [group["name"] for group in groups()]
+    assert len(set(names)) == len(names), "the operator keeps groups by name"
+    for one in (rule for group in groups() for rule in group["rules"]):
+        assert set(one) <= {"alert", "record", "expr", "for", "labels", "annotations"}
+        assert ("alert" in one) is not ("record" in one)
 
 
 def test_each_dashboard_has_a_config_map_that_kubectl_can_keep() -> None:
