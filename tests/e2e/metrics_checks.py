@@ -28,6 +28,7 @@ from tests.e2e.prometheus import Prometheus, PrometheusMissingError, prometheus_
 _LIMIT_SECONDS = 120.0
 _PAUSE_SECONDS = 1.0
 _GAUGE_LIFE_SECONDS = 25.0
+_REPORTED_SECONDS = 30.0
 INSTANCES = '{__name__=~"ray_rayserve_par_.+",instance_id!=""}'
 ENGINES = '{__name__=~"ray_vllm_.+"}'
 CONTROLLER = '{__name__=~"ray_rayserve_par_.+",application!=""}'
@@ -71,15 +72,19 @@ def check_expressions(
     model: str,
     asked: Iterable[Expression],
     selectors: Iterable[str],
+    *,
+    alone: bool = False,
 ) -> None:
     """Send requests to `model` until everything in `asked` has data.
 
-    Afterwards every series of `selectors` must have its labels. The cluster's dashboard must run:
+    Afterwards every series of `selectors` must have its labels, and every request must have been
+    counted: once, where nobody else has sent any (`alone`). The cluster's dashboard must run:
     it writes the file through which Prometheus finds the nodes. Skips the test, with the reason,
     where there is no Prometheus to be had.
 
     Raises:
-        AssertionError: an expression had no data in time, or a series lacks a label.
+        AssertionError: an expression had no data in time, a series lacks a label, or a request was
+            not counted.
     """
     try:
         binary = prometheus_binary()
@@ -94,9 +99,11 @@ def check_expressions(
         Prometheus(binary, discovery_file, rule_files=[RULES / "*.yaml"]) as prometheus,
         httpx.Client(base_url=f"http://127.0.0.1:{http_port}", timeout=60.0) as client,
     ):
+        sent = 0
         while True:
             _ask(client, model, stream=False)
             _ask(client, model, stream=True)
+            sent += 2
             missing = [each for each in expressions if not _has_data(prometheus, each)]
             seconds = time.monotonic() - started
             if seconds > (_LIMIT_SECONDS if missing else _GAUGE_LIFE_SECONDS):
@@ -106,6 +113,7 @@ def check_expressions(
             map(str, missing)
         )
         _check_labels(prometheus, selectors)
+        _check_counts(prometheus, model, sent, alone=alone)
 
 
 def _recorded() -> list[Rule]:
@@ -136,3 +144,14 @@ def _check_labels(prometheus: Prometheus, selectors: Iterable[str]) -> None:
         for sample in samples:
             lacking = [label for label in LABELS[selector] if not sample.labels.get(label)]
             assert not lacking, f"{sample.labels['__name__']} lacks {lacking}: {sample.labels}"
+
+
+def _check_counts(prometheus: Prometheus, model: str, sent: int, *, alone: bool) -> None:
+    for metric in ("ray_rayserve_par_slo_requests_total", "ray_rayserve_par_ttft_seconds_count"):
+        end = time.monotonic() + _REPORTED_SECONDS
+        counted = 0.0
+        while counted < sent and time.monotonic() < end:
+            time.sleep(_PAUSE_SECONDS)
+            [sample] = prometheus.query(f'sum({metric}{{model="{model}"}})')
+            counted = sample.value
+        assert counted == sent if alone else counted >= sent, f"{metric}: {counted} of {sent}"
