@@ -55,6 +55,11 @@ class Settings(BaseSettings):
         ge=1,
         description="Time for a body to arrive, or to fill the buffer; then 408.",
     )
+    front_hold: bool = Field(
+        default=False,
+        description="Hold requests of a model that has no instance, in Ray Serve's Python proxy, "
+        "until one comes, in place of a 503 at once. Scaling to zero needs it, on the cluster.",
+    )
     keys_file: Path | None = Field(
         default=None,
         description="File of API keys, where the config names none.",

@@ -58,10 +58,12 @@ _WORKER_ENV = {
 class Scaling:
     """How an application scales: Serve's `autoscaling_config`, and engine arguments that it needs.
 
-    What the config sets in `engine:` wins over `engine`.
+    What the config sets in `engine:` wins over `engine`. `deployment` are further options of
+    Serve's deployment.
     """
 
     options: Mapping[str, Any]
+    deployment: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -125,7 +127,7 @@ def placement_of(made: Plan) -> Placement:
 def wanted_replicas(args: AppArgs, made: Plan) -> int:
     """Instances that must be there at the start: a number, the autoscaling minimum, or all."""
     if args.autoscaling is not None:
-        return args.autoscaling.min_replicas
+        return max(1, args.autoscaling.min_replicas)
     return made.instances
 
 
@@ -175,7 +177,7 @@ def deployment_options(
         "logging_config": {"enable_access_log": False},
     }
     if scaling is not None:
-        options["autoscaling_config"] = dict(scaling.options)
+        options.update(autoscaling_config=dict(scaling.options), **scaling.deployment)
     else:
         options["num_replicas"] = wanted_replicas(args, made)
     return options

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from rayserve_par.serving.strict_model import StrictModel
 
@@ -24,6 +24,8 @@ _OF_LATENCY = (
     "look_seconds",
     "start_seconds",
     "dry_run",
+    "to_zero_seconds",
+    "max_held_requests",
 )
 _OF_ONGOING = (
     "target_ongoing_requests",
@@ -42,13 +44,14 @@ class AutoscalingArgs(StrictModel):
     within the target; usable_share, of an instance's full rate; margin, by which fewer must
     hold more; settle_seconds, without a scale-down after a scale-up; look_seconds, between two
     decisions; start_seconds, of an instance, until starts were measured; dry_run, decide and
-    do nothing.
+    do nothing; with min_replicas 0, to_zero_seconds without a request until none is left, and
+    max_held_requests that wait for a first instance at the most.
     The others are of `ongoing_requests`, with Ray Serve's meanings.
     """
 
     _subject: ClassVar[str] = "autoscaling"
     policy: ScalingPolicy | None = None
-    min_replicas: PositiveInt = 1
+    min_replicas: NonNegativeInt = 1
     max_replicas: PositiveInt
     gpu_budget: PositiveInt | None = None
     attainment: float = Field(default=0.99, ge=0.5, le=0.9999)
@@ -58,6 +61,8 @@ class AutoscalingArgs(StrictModel):
     look_seconds: float = Field(default=2.0, ge=1, le=600)
     start_seconds: float = Field(default=60.0, ge=1, le=7200)
     dry_run: bool = False
+    to_zero_seconds: float = Field(default=600.0, ge=1, le=1e7)
+    max_held_requests: PositiveInt = 256
     target_ongoing_requests: PositiveFloat = 32.0
     upscale_delay_s: float = Field(default=30.0, ge=0)
     downscale_delay_s: float = Field(default=600.0, ge=0)
@@ -84,6 +89,11 @@ class AutoscalingArgs(StrictModel):
             raise ValueError(
                 "autoscaling.policy latency needs workload.ttft_ms and workload.tpot_ms, which it "
                 "is to hold; set both, or policy: ongoing_requests"
+            )
+        if self.min_replicas == 0 and chosen != "latency":
+            raise ValueError(
+                "autoscaling.min_replicas 0 needs policy latency; give at least 1, or set "
+                "workload.ttft_ms and workload.tpot_ms"
             )
         for key in _OF_ONGOING if chosen == "latency" else _OF_LATENCY:
             if key in self.model_fields_set:

@@ -18,7 +18,9 @@ def build_app(arguments: Mapping[str, Any]) -> Application:
         RefusedError: the model, the layout, the cluster or the scaling does not allow it; the
             message has the numbers.
     """
-    from rayserve_par.control.live.scaling import scaling_for
+    from rayserve_par.control.live.scaling import check_holding, scaling_for
     from rayserve_par.serving.app import build_application
+    from rayserve_par.serving.config import parse_args
 
+    check_holding(parse_args(arguments, "the application"))
     return build_application(arguments, scaling_for)

@@ -15,6 +15,7 @@ from rayserve_par.control.instance_model.capacity import InstanceModel, Times, b
 from rayserve_par.control.instance_model.step_times import StepTimes
 from rayserve_par.control.live.mock_times import MockStepTimes
 from rayserve_par.control.live.settings import EngineLimits, LiveSettings
+from rayserve_par.errors import RefusedError
 from rayserve_par.planning.candidate import Need
 from rayserve_par.planning.plan import Plan
 from rayserve_par.planning.spread import Spread
@@ -23,6 +24,7 @@ from rayserve_par.serving.autoscaling_args import AutoscalingArgs
 from rayserve_par.serving.config import AppArgs
 from rayserve_par.serving.mock_engine.times import EngineTimes
 from rayserve_par.serving.model_store.locate import Model
+from rayserve_par.settings import load_settings
 
 POLICY = "rayserve_par.control.live.policy:ServePolicy"
 # Replicas record a point each second, so that arrivals are known by the second; Serve records a
@@ -47,13 +49,34 @@ def scaling_for(args: AppArgs, model: Model, made: Plan) -> Scaling | None:
     whole_prompts = args.engine.get("enable_chunked_prefill") is False
     if args.mock_engine is None and not whole_prompts and _free_budget(args):
         engine = {"max_num_batched_tokens": tokens, "max_num_seqs": live.limits.max_num_seqs}
-    return Scaling(_serve_options(args.autoscaling, live), engine)
+    deployment: dict[str, Any] = {}
+    if args.autoscaling.min_replicas == 0:
+        deployment = {"max_queued_requests": args.autoscaling.max_held_requests}
+    return Scaling(_serve_options(args.autoscaling, live), deployment, engine)
+
+
+def check_holding(args: AppArgs) -> None:
+    """Refuse to scale to zero where nothing would hold requests or wake the application.
+
+    Raises:
+        RefusedError: min_replicas is 0, and this process's environment has no holding.
+    """
+    if args.autoscaling is None or args.autoscaling.min_replicas or load_settings().front_hold:
+        return
+    raise RefusedError(
+        "autoscaling.min_replicas is 0, and HAProxy answers 503 by itself where a model has no "
+        "instance, so that nothing would start one. Set RAYSERVE_PAR_FRONT_HOLD=true in the "
+        "environment of the whole cluster (`ray start`, or `rayserve-par serve`), or give at "
+        "least 1."
+    )
 
 
 def _serve_options(args: AutoscalingArgs, live: LiveSettings) -> dict[str, Any]:
     """Serve's delays are 0 and its factors 1: the policy decides when."""
     bounds = live.scale.bounds
     return {
+        # A first instance shows that it starts; idle time takes it away.
+        **({} if bounds.least else {"initial_replicas": 1}),
         "min_replicas": bounds.least,
         "max_replicas": bounds.most,
         "target_ongoing_requests": args.target_ongoing_requests,
@@ -85,6 +108,7 @@ def live_settings(args: AppArgs, model: Model, made: Plan) -> LiveSettings:
         margin=asked.margin,
         settle_seconds=asked.settle_seconds,
         look_seconds=asked.look_seconds,
+        to_zero_seconds=None if bounds.least else asked.to_zero_seconds,
     )
     times, limits = _engine_of(args, model, made, tpot_limit)
     live = LiveSettings(

@@ -10,7 +10,7 @@ the text: ray/serve/_private/haproxy_templates.py, release 2.60.
 - frontends: loopback instead of every interface, or `RAYSERVE_PAR_FRONT_HOST`.
 - backends: the chosen instance; a server that answers its check with an error (Serve: draining)
   gets nothing new and keeps its streams; no Python proxy as backup, which would hold requests until
-  a replica comes.
+  a replica comes, unless `RAYSERVE_PAR_FRONT_HOLD` asks for that.
 
 A dead process ends its connections itself. A dead host does not: keepalive and the user timeout end
 them within 7 s, as read errors, so that started streams are cut and requests without an answer are
@@ -110,7 +110,9 @@ def _corrections(
         "defaults": lambda: _defaults(settings),
         "listen": lambda: _bind(LOOPBACK),
         "frontend": lambda: (*_bind(settings.bind_host), *_frontend(name, apps, settings)),
-        "backend": lambda: _backend(name, by_backend.get(name), none_known=not apps),
+        "backend": lambda: _backend(
+            name, by_backend.get(name), none_known=not apps, hold=settings.hold
+        ),
     }
     return by_kind[kind]() if kind in by_kind else ()
 
@@ -184,7 +186,10 @@ def _defaults(settings: FrontSettings) -> tuple[Correction, ...]:
     )
 
 
-def _backend(name: str, app: App | None, *, none_known: bool) -> tuple[Correction, ...]:
+_NO_BACKUP = Correction(r"(server \S+ \S+ check backup)", (r"\2 disabled",), optional=True)
+
+
+def _backend(name: str, app: App | None, *, none_known: bool, hold: bool) -> tuple[Correction, ...]:
     if name == "default_backend":
         # A HAProxy that has just been started anew is told of its applications a moment later.
         answer = answer_rule(UNAVAILABLE if none_known else NO_SUCH_PATH)
@@ -197,5 +202,5 @@ def _backend(name: str, app: App | None, *, none_known: bool) -> tuple[Correctio
     return (
         Correction(r"(http-check expect status 200)", (r"\2 error-status L7OKC",)),
         Correction(r"(default-server .*)", (rf"\2 {_SERVER_OPTIONS}", *alone, chosen)),
-        Correction(r"(server \S+ \S+ check backup)", (r"\2 disabled",), optional=True),
+        *(() if hold else (_NO_BACKUP,)),
     )

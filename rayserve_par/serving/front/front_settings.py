@@ -21,7 +21,10 @@ _SEVERAL_MODELS_BUFFER_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class FrontSettings:
-    """Settings of one HAProxy; `folder` holds its configuration."""
+    """Settings of one HAProxy; `folder` holds its configuration.
+
+    With `hold`, requests of a model without an instance wait for one in Serve's Python proxy.
+    """
 
     folder: Path
     front_host: str | None
@@ -30,6 +33,7 @@ class FrontSettings:
     max_body_bytes: int
     header_seconds: int
     body_seconds: int
+    hold: bool = False
 
     @classmethod
     def of(cls, settings: Settings, folder: Path) -> FrontSettings:
@@ -42,6 +46,7 @@ class FrontSettings:
             max_body_bytes=settings.front_max_body_bytes,
             header_seconds=settings.front_header_seconds,
             body_seconds=settings.front_body_seconds,
+            hold=settings.front_hold,
         )
 
     @property

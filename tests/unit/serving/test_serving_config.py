@@ -108,9 +108,28 @@ def test_a_whole_config_is_read() -> None:
             {"autoscaling": {"min_replicas": 3, "max_replicas": 2}},
             ("min_replicas 3 is above max_replicas 2",),
         ),
-        (  # from none, nothing would wake it: HAProxy answers 503 by itself
+        (
             {"autoscaling": {"min_replicas": 0, "max_replicas": 2}},
-            ("min_replicas", "greater than 0"),
+            ("min_replicas 0 needs policy latency",),
+        ),
+        (
+            {"autoscaling": {"policy": "latency", "max_replicas": 2}},
+            ("policy latency needs workload.ttft_ms and workload.tpot_ms",),
+        ),
+        (
+            {"autoscaling": {"policy": "latency", "max_replicas": 2}, "workload": {"ttft_ms": 9}},
+            ("policy latency needs",),
+        ),
+        (
+            {"autoscaling": {"max_replicas": 2, "dry_run": True}},
+            ("autoscaling.dry_run does nothing under policy ongoing_requests",),
+        ),
+        (
+            {
+                "autoscaling": {"max_replicas": 2, "upscale_delay_s": 3},
+                "workload": {"ttft_ms": 500, "tpot_ms": 50},
+            },
+            ("upscale_delay_s does nothing under policy latency", "or set policy: ongoing"),
         ),
     ],
 )
@@ -118,6 +137,27 @@ def test_what_is_refused(arguments: dict[str, Any], parts: tuple[str, ...]) -> N
     message = refusal(**arguments)
     for part in parts:
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("autoscaling", "workload", "policy"),
+    [
+        ({}, None, "ongoing_requests"),
+        ({}, {"isl": 100}, "ongoing_requests"),
+        ({}, {"ttft_ms": 500, "tpot_ms": 50}, "latency"),
+        ({"policy": "ongoing_requests"}, {"ttft_ms": 500, "tpot_ms": 50}, "ongoing_requests"),
+        ({"policy": "latency"}, {"ttft_ms": 500, "tpot_ms": 50}, "latency"),
+        ({"min_replicas": 0}, {"ttft_ms": 500, "tpot_ms": 50}, "latency"),
+    ],
+)
+def test_the_scaling_policy_follows_the_limits(
+    autoscaling: dict[str, Any], workload: dict[str, Any] | None, policy: str
+) -> None:
+    arguments = {"model": "m", "autoscaling": {"max_replicas": 2, **autoscaling}}
+    if workload is not None:
+        arguments["workload"] = workload
+    assert parse_args(arguments, "x").scaling_policy == policy
+    assert parse_args({"model": "m"}, "x").scaling_policy is None
 
 
 @pytest.mark.parametrize("key", sorted(OWNED_ENGINE_ARGUMENTS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,14 @@ def test_only_the_backup_server_is_disabled(config: str, tmp_path: Path) -> None
     )
     successors = [line for line in servers if line.startswith("server successor ")]
     assert len(servers) - len(successors) == 5
+
+
+def test_with_holding_the_backup_stays(config: str, tmp_path: Path) -> None:
+    lines = corrected_config(config, replace(settings(tmp_path), hold=True)).splitlines()
+    servers = [line.strip() for line in lines if line.startswith("    server ")]
+    assert [line for line in servers if "backup" in line] == (
+        ["server proxy 127.0.0.1:1 check backup"] * 2
+    )
 
 
 @pytest.mark.parametrize(
