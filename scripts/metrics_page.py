@@ -5,6 +5,7 @@ Run from the repository's root: python -m scripts.metrics_page
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -24,6 +25,8 @@ from rayserve_par.serving.metric_registry.instance import INSTANCE_LABELS
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "metrics.md"
 BEGIN = "<!-- written by scripts/metrics_page.py -->"
 END = "<!-- end of what is written -->"
+_LABEL = re.compile(r"\{\{ \$labels\.(\w+) \}\}")
+_VALUE = re.compile(r"\{\{[^{}]*\$value[^{}]*\}\}")
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -72,6 +75,12 @@ def _foreign(metrics: Iterable[ForeignMetric]) -> list[str]:
     return lines
 
 
+def _words(rule: Rule, annotation: str) -> str:
+    """An annotation with the names of what Prometheus fills in."""
+    text = _LABEL.sub(r"*\1*", rule.found["annotations"][annotation].strip())
+    return _VALUE.sub("*value*", text)
+
+
 def _rules(rules: Iterable[Rule]) -> list[str]:
     found = list(rules)
     alerts = (
@@ -79,7 +88,7 @@ def _rules(rules: Iterable[Rule]) -> list[str]:
             f"`{rule.name}`",
             rule.found["labels"]["severity"],
             rule.found.get("for", "at once"),
-            rule.found["annotations"]["description"].strip(),
+            f"{_words(rule, 'summary')}. {_words(rule, 'description')}",
         )
         for rule in found
         if rule.alert

@@ -66,7 +66,7 @@ _ITSELF = (
         "instance_changes_total", Kind.COUNTER, "changes",
         "Changes of the wanted number, `up` or `down`.",
         "ups and downs in turn under even load",
-        "Raise `settle_seconds` or `calm_starts`; `rayserve-par events` has every reason.",
+        "Raise `settle_seconds` or `margin`; `rayserve-par events` has every reason.",
         "direction",
     ),
 )  # fmt: skip

@@ -27,6 +27,12 @@ def test_the_page_has_every_metric_and_every_alert_once() -> None:
             assert text.count(f"\n| `{rule.name}` |") == 1, rule.name
 
 
+def test_the_page_names_what_prometheus_fills_in() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert "{{" not in text
+    assert "*value*" in text
+
+
 def test_no_row_of_a_table_is_broken() -> None:
     heads = 0
     for line in PAGE.read_text(encoding="utf-8").splitlines():
