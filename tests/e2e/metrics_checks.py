@@ -152,6 +152,7 @@ def _check_counts(prometheus: Prometheus, model: str, sent: int, *, alone: bool)
         counted = 0.0
         while counted < sent and time.monotonic() < end:
             time.sleep(_PAUSE_SECONDS)
-            [sample] = prometheus.query(f'sum({metric}{{model="{model}"}})')
+            # Also of instances that have ended since.
+            [sample] = prometheus.query(f'sum(max_over_time({metric}{{model="{model}"}}[10m]))')
             counted = sample.value
         assert counted == sent if alone else counted >= sent, f"{metric}: {counted} of {sent}"
