@@ -64,6 +64,7 @@ def deploy(
 def _check(console: Console, app: ConfiguredApp) -> None:
     from rayserve_par.cli.plan_view import render_plan
     from rayserve_par.cli.stages import stage
+    from rayserve_par.control.live.scaling import scaling_for
     from rayserve_par.control.preflight import check_software, software_by_node, versions_here
     from rayserve_par.serving.app import plan_for, replica_spec, wanted_replicas
     from rayserve_par.serving.cluster_view import live_cluster, live_nodes
@@ -75,6 +76,7 @@ def _check(console: Console, app: ConfiguredApp) -> None:
     model = locate_model(app.args.model)
     made = plan_for(app.args, model, live_cluster())
     console.print(render_plan(made))
+    scaling_for(app.args, model, made)
     spec = replica_spec(app.args, model, made)
     check_room(spec.placement, made, wanted_replicas(app.args, made), app.args.public_name)
     with stage(console, "Checking the software of every GPU node"):

@@ -78,6 +78,7 @@ def _check_engine(config: ServeConfig) -> None:
 def _prepare_and_plan(console: Console, config: ServeConfig, hardware: str) -> None:
     from rayserve_par.cli.plan_view import render_plan
     from rayserve_par.cli.stages import stage
+    from rayserve_par.control.live.scaling import check_holding, scaling_for
     from rayserve_par.hardware.cluster import parse_cluster
     from rayserve_par.serving.app import plan_for
     from rayserve_par.serving.model_store.builtin import BUILTIN_MODELS, is_prepared
@@ -90,7 +91,10 @@ def _prepare_and_plan(console: Console, config: ServeConfig, hardware: str) -> N
                 model = locate_model(name)
         else:
             model = locate_model(name)
-        console.print(render_plan(plan_for(app.args, model, parse_cluster(hardware))))
+        made = plan_for(app.args, model, parse_cluster(hardware))
+        console.print(render_plan(made))
+        check_holding(app.args)
+        scaling_for(app.args, model, made)
 
 
 def _run(console: Console, cluster: LocalCluster, config: ServeConfig) -> None:

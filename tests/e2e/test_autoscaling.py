@@ -176,3 +176,34 @@ def test_an_instance_that_reports_nothing_is_not_taken_for_idle(deployer: Deploy
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: (now := status()) is not None and not now.problems, 20)
+
+
+def test_a_real_engine_tells_what_it_does(deployer: Deployer) -> None:
+    """vLLM in the mock's place: arrivals, lengths, TTFT, TPOT and steps, and nothing is done."""
+    args = {key: value for key, value in ARGS.items() if key not in {"mock_engine", "admission"}}
+    scaling = {**ARGS["autoscaling"], "dry_run": True}
+    engine = {"max_model_len": 512, "dtype": "float32"}
+    deployer.deploy({**args, "autoscaling": scaling, "engine": engine})
+    settled(1, START_SECONDS)
+    seen: list[ControlStatus] = []
+
+    def ended() -> bool:
+        found = status()
+        if found is not None:
+            seen.append(found)
+        return found is not None and found.osl < 31
+
+    # 24 tokens each, where 32 were planned: the mean must move.
+    with OpenLoad(deployer.url, {**BODY, "max_tokens": 24}, rate=4) as load:
+        wait_until(ended, 30)
+    assert load.all_served, load.outcomes
+    last = seen[-1]
+    assert last.mode is Mode.DRY_RUN
+    assert last.wanted == last.ready == 1
+    assert last.requests_per_second > 0
+    assert last.isl > 32
+    paced = [one for one in seen if one.tpot_seconds is not None and one.ttft_seconds is not None]
+    assert paced
+    assert all(0 < (one.tpot_seconds or 0) < 5 for one in paced)
+    assert all(0 < (one.ttft_seconds or 0) < 30 for one in paced)
+    assert last.correction != 1.0, "its steps were timed"

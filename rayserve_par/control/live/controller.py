@@ -16,11 +16,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from rayserve_par.control.decide.decision import Decision
 from rayserve_par.control.decide.events import EventLog
 from rayserve_par.control.decide.scale import ScaleMemory, ScalePolicy
 from rayserve_par.control.decide.state import ModelState
-from rayserve_par.control.live.carried_out import CarriedOut, carry_out
+from rayserve_par.control.live.carried_out import carry_out
 from rayserve_par.control.live.history import ArrivalSeries
 from rayserve_par.control.live.records import ControlStatus
 from rayserve_par.control.live.settings import LiveSettings
@@ -67,12 +66,18 @@ class LiveController:
         self._next_look = self._last_look = float("-inf")
         self._number: int | None = None
         self._begun: float | None = None
+        self._ran: set[str] = set()
         self._failures = 0
 
     def number(
-        self, target: int, view: Callable[[], ServeView], around: Callable[[], Around], post: Post
+        self,
+        app: str,
+        target: int,
+        view: Callable[[], ServeView],
+        around: Callable[[], Around],
+        post: Post,
     ) -> int:
-        """How many instances Serve is to aim at; `target` is what it aims at now."""
+        """How many instances of `app` Serve is to aim at; `target` is what it aims at now."""
         now = self._clock()
         if now < self._next_look:
             return target if self._number is None else self._number
@@ -84,7 +89,15 @@ class LiveController:
             self._failures += 1
             self._number = None
             logger.exception("A decision failed; the number of instances stays.")
-            post(failure_status(self.settings, view(), now, self._failures, error), None)
+            failed = failure_status(
+                self.settings,
+                app,
+                target,
+                now_seconds=now,
+                failures=self._failures,
+                error=error,
+            )
+            post(failed, None)
             return target
         return self._number
 
@@ -122,6 +135,7 @@ class LiveController:
     ) -> tuple[ModelState, tuple[str, ...], dict[str, float]]:
         """The policy's state, the instances that do not report, and the ages of reports."""
         self._series.see(now)
+        self._ran = {*(name for name in self._ran if name in around.living), *view.running}
         self._begun = now if self._begun is None else self._begun
         self._starts.look(now, view.target, view.running)
         ages = self._freshness.look(view, now)
@@ -148,7 +162,7 @@ class LiveController:
             measured=since.measured,
             start_seconds=self._starts.seconds,
             expected=self._starts.expected(now),
-            draining=around.draining(view.running),
+            draining=around.draining(self._ran, view.running),
             room=around.room,
         )
         return state, silent, ages
@@ -170,6 +184,3 @@ class LiveController:
 
 def _log_object(log: EventLog) -> dict[str, Any]:
     return {"counted": log.counted, "events": [one.as_object() for one in log.events]}
-
-
-__all__ = ["CarriedOut", "Decision", "LiveController"]

@@ -10,7 +10,7 @@ from typing import Any
 from rayserve_par.control.live.controller import LiveController
 from rayserve_par.control.live.settings import LiveSettings
 from rayserve_par.control.live.surroundings import Around, Surroundings
-from rayserve_par.control.live.view import Reported, Samples, ServeView, reported
+from rayserve_par.control.live.view import ARRIVALS, Reported, Samples, ServeView, reported
 from rayserve_par.serving.instance_counters import REPORTED
 
 logger = logging.getLogger("ray.serve")
@@ -42,7 +42,11 @@ class PolicyEdge:
                 settings = controller.settings
                 self._surroundings = Surroundings(ctx.app_name, settings.placement, settings.gpu)
             return controller.number(
-                target, lambda: view_of(ctx), self._around, self._surroundings.post
+                str(ctx.app_name),
+                target,
+                lambda: view_of(ctx),
+                self._around,
+                self._surroundings.post,
             )
         except Exception:
             logger.exception("The scaling policy failed; the number of instances stays.")
@@ -55,15 +59,22 @@ class PolicyEdge:
 def view_of(ctx: Any) -> ServeView:
     """Ray's `AutoscalingContext` (release 2.60) in our words."""
     running = tuple(one.unique_id for one in ctx.running_replicas)
-    by_replica: dict[str, dict[str, Samples]] = {name: {} for name in running}
+    latest: dict[str, dict[str, float]] = {name: {} for name in running}
+    arrivals: dict[str, list[Samples]] = {name: [] for name in running}
     raw = ctx.raw_metrics or {}
     for key in REPORTED:
         for replica, series in raw.get(key, {}).items():
-            if series and replica.unique_id in by_replica:
-                by_replica[replica.unique_id][key] = [(one.timestamp, one.value) for one in series]
+            values = latest.get(replica.unique_id)
+            if series and values is not None:
+                values[key] = series[-1].value
+    for key in ARRIVALS:
+        for replica, series in raw.get(key, {}).items():
+            if replica.unique_id in arrivals:
+                samples = [(one.timestamp, one.value) for one in series]
+                arrivals[replica.unique_id].append(samples)
     found: dict[str, Reported] = {}
-    for name, series_of_one in by_replica.items():
-        report = reported(series_of_one)
+    for name in running:
+        report = reported(latest[name], arrivals[name])
         if report is not None:
             found[name] = report
     return ServeView(

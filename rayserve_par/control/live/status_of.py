@@ -71,22 +71,30 @@ def control_status(
 
 
 def failure_status(
-    settings: LiveSettings, view: ServeView, now_seconds: float, failures: int, error: Exception
+    settings: LiveSettings,
+    app: str,
+    target: int,
+    *,
+    now_seconds: float,
+    failures: int,
+    error: Exception,
 ) -> ControlStatus:
-    """The status after a look that failed: the number stays, and the error is said."""
-    ready = min(view.target, len(view.running))
+    """The status after a look that failed: the number stays, and the error is said.
+
+    How many of the `target` instances are ready was not seen; all are said to start.
+    """
     return ControlStatus(
-        app=view.app,
+        app=app,
         model=settings.model,
         layout=settings.layout,
         gpus_per_instance=settings.gpus_per_instance,
         seconds=now_seconds,
         mode=Mode.ACTING,
-        wanted=view.target,
-        decided=view.target,
+        wanted=target,
+        decided=target,
         reason="failed",
-        ready=ready,
-        starting=view.target - ready,
+        ready=0,
+        starting=target,
         draining=0,
         least=settings.scale.bounds.least,
         most=settings.scale.bounds.most,
@@ -105,6 +113,6 @@ def failure_status(
         decision_seconds=0.0,
         problems=(
             f"the decision failed, {failures} so far: {type(error).__name__}: {error}. "
-            f"{view.target} instances stay.",
+            f"{target} instances stay.",
         ),
     )

@@ -39,9 +39,9 @@ class Around:
     living: frozenset[str] = frozenset()
     problem: str | None = None
 
-    def draining(self, running: Collection[str]) -> int:
-        """Instances that live and that Serve no longer calls running."""
-        return len(self.living - set(running))
+    def draining(self, ran: Collection[str], running: Collection[str]) -> int:
+        """Instances that ran, live, and that Serve no longer calls running."""
+        return len(self.living.intersection(ran) - set(running))
 
 
 class Surroundings:

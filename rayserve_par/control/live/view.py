@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rayserve_par.control.live.history import Arrivals
-from rayserve_par.serving.instance_counters import REPORTED, InstanceReport
+from rayserve_par.serving.instance_counters import InstanceReport
 
 Samples = Sequence[tuple[float, float]]
+ARRIVALS = ("second", "arrived", "arrived_prompt_tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,15 @@ class ServeView:
     reports: Mapping[str, Reported]
 
 
-def reported(series: Mapping[str, Samples]) -> Reported | None:
-    """What one replica's series of (time stamp, value) say; None where it has not reported."""
-    counted = [series.get(key, ()) for key in ("second", "arrived", "arrived_prompt_tokens")]
-    if not all(counted):
+def reported(latest: Mapping[str, float], arrivals: Sequence[Samples]) -> Reported | None:
+    """What one replica's latest values and its series of `ARRIVALS` say; None without these."""
+    if len(arrivals) < len(ARRIVALS) or not all(arrivals):
         return None
-    arrivals = tuple(
+    counted = tuple(
         Arrivals(int(second), requests, tokens)
-        for (_, second), (_, requests), (_, tokens) in zip(*counted, strict=False)
+        for (_, second), (_, requests), (_, tokens) in zip(*arrivals, strict=False)
     )
-    latest = {key: samples[-1][1] for key in REPORTED if (samples := series.get(key))}
-    return Reported(counted[0][-1][0], InstanceReport.from_floats(latest), arrivals)
+    return Reported(arrivals[0][-1][0], InstanceReport.from_floats(latest), counted)
 
 
 class Freshness:

@@ -58,6 +58,8 @@ class World:
         self.silent: set[str] = set()
         self.skew = 0
         self.recovering = False
+        self.shed_rate = 0.0
+        self._shed = 0.0
         self._arrived: dict[str, float] = {}
         self._begun: dict[str, int] = {}
         self._told: dict[str, list[Arrivals]] = {}
@@ -79,6 +81,7 @@ class World:
     def run(self, seconds: int, rate: float) -> None:
         for _ in range(seconds):
             self.now += 1
+            self._shed += self.shed_rate
             for name in [f"r{n}" for n in range(self.target)]:
                 sent = self._arrived[name] = self._arrived.get(name, 0.0) + rate / self.target
                 points = self._told.setdefault(name, [])
@@ -89,10 +92,11 @@ class World:
                         begun=self._begun.setdefault(name, int(self.now)) + self.skew,
                         arrived=sent, arrived_prompt_tokens=64 * sent, ended=sent,
                         ended_output_tokens=32 * sent, running=2,
+                        shed=self._shed if name == "r0" else 0.0,
                     )  # fmt: skip
                     self._latest[name] = Reported(self.now, latest, tuple(points[-5:]))
             self.target = self.controller.number(
-                self.target, self.view, lambda: self.around, self.post
+                "app", self.target, self.view, lambda: self.around, self.post
             )
 
     @property
@@ -140,7 +144,9 @@ def test_between_looks_nothing_is_looked_at() -> None:
     before = len(world.statuses)
     for _ in range(5):
         world.now += 0.1
-        world.controller.number(1, lambda: pytest.fail("looked"), lambda: world.around, world.post)
+        world.controller.number(
+            "app", 1, lambda: pytest.fail("looked"), lambda: world.around, world.post
+        )
     assert len(world.statuses) == before
 
 
@@ -224,6 +230,33 @@ def test_no_more_than_the_free_gpus_hold() -> None:
     assert (world.target, world.status.reason) == (kept, "no_room")
 
 
+def test_requests_that_find_no_room_are_load() -> None:
+    """One instance lets through what it can; what it refuses shows how many are needed."""
+    world = World()
+    world.run(30, 0.8 * CAPACITY)
+    assert world.target == 1
+    world.shed_rate = 2.0 * CAPACITY
+    world.run(10, 0.8 * CAPACITY)
+    assert world.target >= 2
+    # with several instances the front asks two, so each refusal is half a request
+    world.around = Around(override=Override(instances=4))
+    world.run(120, 0.8 * CAPACITY)
+    assert 2 <= world.status.decided <= 3
+
+
+def test_who_ran_and_lives_drains_and_who_starts_does_not() -> None:
+    world = World(target=2)
+    world.around = Around(living=frozenset({"r0", "r1", "starting"}))
+    world.run(4, CAPACITY)
+    assert world.status.draining == 0
+    world.around = replace(world.around, override=Override(instances=1))
+    world.run(4, 0.1)
+    assert (world.status.ready, world.status.draining) == (1, 1)
+    world.around = replace(world.around, living=frozenset({"r0", "starting"}))
+    world.run(4, 0.1)
+    assert world.status.draining == 0
+
+
 def test_a_failing_look_keeps_the_number_and_says_so() -> None:
     world = World(target=3)
     world.run(4, CAPACITY)
@@ -232,7 +265,7 @@ def test_a_failing_look_keeps_the_number_and_says_so() -> None:
         raise ValueError("boom")
 
     world.now += 2
-    number = world.controller.number(3, world.view, fail, world.post)
+    number = world.controller.number("app", 3, world.view, fail, world.post)
     assert number == 3
     assert "ValueError: boom" in world.status.problems[0]
     world.run(4, CAPACITY)
