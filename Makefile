@@ -10,7 +10,7 @@ MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e lint compat bench-front bench-routing bench-scaling bench-autoscaling reliability soak eval-planner clean
+.PHONY: help env serve test test-unit test-e2e lint compat bench-front bench-routing bench-scaling bench-autoscaling reliability soak eval-planner observability clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -66,6 +66,11 @@ eval-planner: env ## the planner against measurements (EVIDENCE=..., MODEL_CONFI
 	$(bin)/rayserve-par evaluate --evidence "$(EVIDENCE)" --configs "$(MODEL_CONFIGS)" && \
 	$(bin)/python -m scripts.fit_performance --evidence "$(EVIDENCE)" \
 	  --configs "$(MODEL_CONFIGS)" --cross-validate
+
+observability: env ## write dashboards, their Kubernetes manifests and docs/metrics.md anew
+	$(bin)/python -m grafana.generate
+	$(bin)/python -m scripts.observability_manifests
+	$(bin)/python -m scripts.metrics_page
 
 clean: ## remove the environment and caches of this folder
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

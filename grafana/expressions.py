@@ -18,8 +18,6 @@ FOLDER = Path(__file__).parent
 
 _VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::\w+)?\}|([A-Za-z_]\w*))")
 _LABEL_VALUES = re.compile(r"^label_values\((.+),\s*([A-Za-z_]\w*)\s*\)$", re.DOTALL)
-_METRIC = re.compile(r"\bray_\w+")
-_HISTOGRAM_PARTS = ("_bucket", "_sum", "_count")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +39,6 @@ def fill_variables(expr: str, variables: Mapping[str, str]) -> str:
         KeyError: a variable that is not in `variables`.
     """
     return _VARIABLE.sub(lambda found: variables[found[1] or found[2]], expr)
-
-
-def metric_names(expr: str) -> frozenset[str]:
-    """Every name in `expr` that Ray's exporter could have made (its prefix is `ray_`)."""
-    return frozenset(_METRIC.findall(expr))
-
-
-def histogram_base(name: str) -> str:
-    """The metric that `name` is a part of: without `_bucket`, `_sum` or `_count`."""
-    for part in _HISTOGRAM_PARTS:
-        if name.endswith(part):
-            return name.removesuffix(part)
-    return name
 
 
 def expressions(document: Mapping[str, Any]) -> Iterator[Expression]:

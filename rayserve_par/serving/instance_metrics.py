@@ -1,128 +1,113 @@
-"""Metrics of one instance, exported on Ray's Prometheus endpoint (each name gets Ray's `ray_`).
+"""Exports the metrics of one instance on Ray's Prometheus endpoint.
 
-| metric | type | unit, meaning |
-|---|---|---|
-| rayserve_par_plan_info | gauge | 1; the plan is in the labels layout, auto_layout, target |
-| rayserve_par_instance_gpus | gauge | GPUs that the instance holds |
-| rayserve_par_placement_verified | gauge | 1 when Ray's tables agree with the plan |
-| rayserve_par_engine_start_seconds | gauge | seconds from the replica's start to the first token |
-| rayserve_par_requests_total | counter | finished requests, by reason |
-| rayserve_par_admission_total | counter | requests that reached the replica, by outcome |
-| rayserve_par_in_flight | gauge | requests that admission has let through to the engine |
-| rayserve_par_concurrency_limit | gauge | requests that it would let through at once |
-| rayserve_par_ttft_seconds | histogram | time to first token, in the engine front |
-| rayserve_par_tpot_seconds | histogram | mean time per output token after the first, by request |
-
-All carry the labels model, instance_id (Serve's replica id) and node (Ray's node id). It is not
-called `instance`, which Prometheus keeps for the address that it scrapes.
+Which there are: `metric_registry/instance.py`; docs/metrics.md explains them. All carry the labels
+model, instance_id (Serve's replica id) and node (Ray's node id). It is not called `instance`, which
+Prometheus keeps for the address that it scrapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from ray.util.metrics import Counter, Gauge, Histogram
+from typing import Any
 
 from rayserve_par.planning.plan import Plan
 from rayserve_par.serving.admission.concurrency import AdaptiveLimit
+from rayserve_par.serving.metric_registry import INSTANCE_METRICS
+from rayserve_par.serving.ray_metrics import GAUGE_PERIOD_SECONDS, ray_metrics
+from rayserve_par.serving.slo import EndedRequest, Slo
+from rayserve_par.serving.stage_places import StagePlace
 
-FACTS_PERIOD_SECONDS = 5.0
-LABELS = ("model", "instance_id", "node")
-TTFT_BOUNDARIES_SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0]
-TPOT_BOUNDARIES_SECONDS = [0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0]
+FACTS_PERIOD_SECONDS = GAUGE_PERIOD_SECONDS
 
 
 @dataclass(slots=True)
 class InstanceMetrics:
-    """The metric objects of one instance, with its labels already set."""
+    """The metrics of one instance, with its labels already set; `made` has Ray's objects."""
 
-    requests: Counter
-    ttft_seconds: Histogram
-    tpot_seconds: Histogram
-    plan_info: Gauge
-    gpus: Gauge
-    placement_verified: Gauge
-    engine_start_seconds: Gauge
-    admission: Counter
-    in_flight: Gauge
-    concurrency_limit: Gauge
+    made: Mapping[str, Any]
+    slo: Slo
+    places: tuple[StagePlace, ...] = ()
     _exported_outcomes: dict[str, int] = field(default_factory=dict)
+    _counted_until_seconds: float | None = None
+
+    def record_first_token(self, ttft_seconds: float) -> None:
+        """A request has its first token."""
+        self._metric("ttft_seconds").observe(ttft_seconds)
+
+    def record_ended(self, ended: EndedRequest) -> None:
+        """The engine finished a request."""
+        self._metric("requests_total").inc(tags={"reason": ended.reason})
+        if ended.tpot_seconds is not None:
+            self._metric("tpot_seconds").observe(ended.tpot_seconds)
+        outcome = self.slo.outcome(ended)
+        if outcome is None:
+            return
+        self._metric("slo_requests_total").inc(tags={"outcome": outcome.value})
+        if ended.output_tokens:
+            self._metric("slo_output_tokens_total").inc(
+                ended.output_tokens, tags={"outcome": outcome.value}
+            )
 
     def export_admission(self, outcomes: Mapping[str, int], limit: AdaptiveLimit) -> None:
         """Export what became of requests since the last call, and the limit now."""
         for outcome, count in outcomes.items():
             new = count - self._exported_outcomes.get(outcome, 0)
             if new:
-                self.admission.inc(new, tags={"outcome": outcome})
+                self._metric("admission_total").inc(new, tags={"outcome": outcome})
         self._exported_outcomes = dict(outcomes)
-        self.in_flight.set(limit.in_flight)
-        self.concurrency_limit.set(limit.limit)
+        self._metric("in_flight").set(limit.in_flight)
+        self._metric("concurrency_limit").set(limit.limit)
 
-    def export_facts(self, plan: Plan, *, verified: bool, start_seconds: float) -> None:
-        """Export what is fixed for the life of the instance.
+    def export_facts(
+        self, plan: Plan, *, verified: bool, start_seconds: float, now_seconds: float
+    ) -> None:
+        """Export what is fixed for the life of the instance, and the GPU-seconds it took so far.
 
-        Ray drops a gauge that was not set since its last report, so this is to be called again at
-        least every `FACTS_PERIOD_SECONDS`.
+        To be called again at least every `FACTS_PERIOD_SECONDS`; `now_seconds` is of a clock that
+        only goes forward.
         """
-        self.plan_info.set(
-            1,
-            tags={
-                "layout": plan.layout.label,
-                "auto_layout": plan.auto.label if plan.auto is not None else "",
-                "target": plan.target.value,
-            },
-        )
-        self.gpus.set(plan.layout.gpus)
-        self.placement_verified.set(1 if verified else 0)
-        self.engine_start_seconds.set(start_seconds)
+        auto = "" if plan.auto is None else plan.auto.label
+        labels = {"layout": plan.layout.label, "auto_layout": auto, "target": plan.target.value}
+        self._metric("plan_info").set(1, tags=labels)
+        facts = {
+            "plan_instances": plan.instances,
+            "plan_ttft_seconds": plan.point.ttft_seconds,
+            "plan_tpot_seconds": plan.point.tpot_seconds,
+            "plan_requests_per_second": plan.point.requests_per_second,
+            "instance_gpus": plan.layout.gpus,
+            "placement_verified": 1 if verified else 0,
+            "engine_start_seconds": start_seconds,
+            "gpu_price_usd_per_hour": plan.node_group.gpu.price_per_hour_usd,
+            "slo_ttft_seconds": self.slo.ttft_seconds,
+            "slo_tpot_seconds": self.slo.tpot_seconds,
+        }
+        for name, value in facts.items():
+            if value is not None:
+                self._metric(name).set(value)
+        for place in self.places:
+            self._metric("stage_gpus").set(
+                place.gpus,
+                tags={
+                    "dp_rank": str(place.dp_rank),
+                    "stage": str(place.stage),
+                    "node": place.node_id,
+                },
+            )
+        self._count_gpu_seconds(plan.layout.gpus, start_seconds, now_seconds)
+
+    def _count_gpu_seconds(self, gpus: int, start_seconds: float, now_seconds: float) -> None:
+        since = self._counted_until_seconds
+        held_seconds = start_seconds if since is None else now_seconds - since
+        self._counted_until_seconds = now_seconds
+        if held_seconds > 0:
+            self._metric("gpu_seconds_total").inc(gpus * held_seconds)
+
+    def _metric(self, name: str) -> Any:
+        return self.made[f"rayserve_par_{name}"]
 
 
-def instance_metrics(model: str, instance: str, node: str) -> InstanceMetrics:
+def instance_metrics(model: str, instance: str, node: str, slo: Slo) -> InstanceMetrics:
     """Make the metrics of one instance; call once per process."""
     labels = {"model": model, "instance_id": instance, "node": node}
-
-    def gauge(name: str, text: str, *more: str) -> Gauge:
-        metric = Gauge(f"rayserve_par_{name}", description=text, tag_keys=(*LABELS, *more))
-        metric.set_default_tags(labels)
-        return metric
-
-    def histogram(name: str, text: str, boundaries: list[float]) -> Histogram:
-        metric = Histogram(
-            f"rayserve_par_{name}", description=text, boundaries=boundaries, tag_keys=LABELS
-        )
-        metric.set_default_tags(labels)
-        return metric
-
-    requests = Counter(
-        "rayserve_par_requests_total",
-        description="Finished requests by reason.",
-        tag_keys=(*LABELS, "reason"),
-    )
-    requests.set_default_tags(labels)
-    admission = Counter(
-        "rayserve_par_admission_total",
-        description="Requests that reached the replica, by outcome: ok, or why not.",
-        tag_keys=(*LABELS, "outcome"),
-    )
-    admission.set_default_tags(labels)
-    return InstanceMetrics(
-        requests=requests,
-        ttft_seconds=histogram(
-            "ttft_seconds", "Time to first token in seconds.", TTFT_BOUNDARIES_SECONDS
-        ),
-        tpot_seconds=histogram(
-            "tpot_seconds", "Mean time per output token in seconds.", TPOT_BOUNDARIES_SECONDS
-        ),
-        plan_info=gauge("plan_info", "1; the plan in labels.", "layout", "auto_layout", "target"),
-        gpus=gauge("instance_gpus", "GPUs that the instance holds."),
-        placement_verified=gauge(
-            "placement_verified", "1 when Ray's tables agree with the plan, else 0."
-        ),
-        engine_start_seconds=gauge(
-            "engine_start_seconds", "Seconds from the replica's start to the first token."
-        ),
-        admission=admission,
-        in_flight=gauge("in_flight", "Requests let through to the engine."),
-        concurrency_limit=gauge("concurrency_limit", "Requests let through at once at most."),
-    )
+    return InstanceMetrics(ray_metrics(INSTANCE_METRICS, labels), slo)

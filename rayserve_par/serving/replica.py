@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -30,9 +31,16 @@ from rayserve_par.serving.instance_metrics import (
     InstanceMetrics,
     instance_metrics,
 )
-from rayserve_par.serving.rank_table import InstanceRecord, forget_instance, publish_instance
+from rayserve_par.serving.rank_table import (
+    InstanceRecord,
+    forget_instance,
+    publish_instance,
+    read_ranks,
+)
 from rayserve_par.serving.replica_spec import ReplicaSpec
 from rayserve_par.serving.sigterm import drain_on_sigterm
+from rayserve_par.serving.slo import Slo
+from rayserve_par.serving.stage_places import stage_places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +59,8 @@ logger = logging.getLogger("ray.serve")
 # then needs a moment to leave the process.
 _LEAVE_WITHIN_SECONDS = 5.0
 _LAST_WORD_SECONDS = 0.2
+# Ray reports every 10 s, and Prometheus mostly asks every 15 s.
+_MISMATCH_SHOWN_SECONDS = 30.0
 
 
 @contextmanager
@@ -92,13 +102,14 @@ class ModelReplica:
         metrics, usage = self._make_metrics(), UsageSink()
         gate = self._make_gate(usage)
         if self._spec.mock is not None:
-            self._instance = await self._start_mock(self._spec.mock, usage)
+            self._instance = await self._start_mock(self._spec.mock, metrics, usage)
         else:
             self._instance = await self._start_engine(metrics, usage)
         self._instance.watch(self._leave)
         if self._spec.mock is None:
-            self._verify(metrics)
+            await self._verify(metrics)
         self._publish(self._instance.start_seconds)
+        metrics.places = stage_places(read_ranks(self._group_id or ""), self._spec.plan.layout.tp)
         gate.engine_runs(self._instance.max_num_seqs)
         self._gate = gate
         self._exporting = asyncio.create_task(self._keep_exporting(metrics))
@@ -142,7 +153,9 @@ class ModelReplica:
         count_arrivals(instance.engine, self._counters, time.time)
         return instance
 
-    async def _start_mock(self, times: EngineTimes, usage: UsageSink) -> MockInstance:
+    async def _start_mock(
+        self, times: EngineTimes, metrics: InstanceMetrics, usage: UsageSink
+    ) -> MockInstance:
         from rayserve_par.serving.mock_engine.engine import EngineListeners
         from rayserve_par.serving.mock_engine.instance import start_mock_instance
 
@@ -152,26 +165,34 @@ class ModelReplica:
             EngineListeners(
                 on_tokens=self._proof.on_step,
                 on_finished=usage.on_finished,
+                on_first_token=metrics.record_first_token,
+                on_ended=metrics.record_ended,
                 counters=self._counters,
             ),
         )
         self._engine_load = instance.engine_load
         return instance
 
-    def _verify(self, metrics: InstanceMetrics) -> None:
+    async def _verify(self, metrics: InstanceMetrics) -> None:
         from rayserve_par.serving.verification import verify_placement
 
         assert self._instance is not None, "ranks have places once the instance has started"
         verdict = verify_placement(self._spec.placement)
         if not verdict.ok:
-            self._export_facts(metrics, verified=False)
             self._instance.shutdown()
+            await self._show_mismatch(metrics)
             raise RuntimeError(
                 "The placement is not what the plan says:\n"
                 + "\n".join(f"- {violation}" for violation in verdict.violations)
                 + f"\n\nPlanned:\n{verdict.expected}\n\nFound:\n{verdict.actual}"
             )
         logger.info("Placement verified:\n%s", verdict.actual)
+
+    async def _show_mismatch(self, metrics: InstanceMetrics) -> None:
+        """Export it for so long that Ray has reported it and Prometheus has fetched it."""
+        for _ in range(math.ceil(_MISMATCH_SHOWN_SECONDS / FACTS_PERIOD_SECONDS)):
+            self._export_facts(metrics, verified=False)
+            await asyncio.sleep(FACTS_PERIOD_SECONDS)
 
     def _make_gate(self, usage: UsageSink) -> Gate:
         replica = serve.get_replica_context()
@@ -226,7 +247,10 @@ class ModelReplica:
     def _export_facts(self, metrics: InstanceMetrics, *, verified: bool) -> None:
         assert self._instance is not None, "facts are known once the instance has started"
         metrics.export_facts(
-            self._spec.plan, verified=verified, start_seconds=self._instance.start_seconds
+            self._spec.plan,
+            verified=verified,
+            start_seconds=self._instance.start_seconds,
+            now_seconds=time.monotonic(),
         )
 
     async def _keep_exporting(self, metrics: InstanceMetrics) -> None:
@@ -250,11 +274,12 @@ class ModelReplica:
         return str(ray.get_runtime_context().get_node_id())
 
     def _make_metrics(self) -> InstanceMetrics:
-        context = serve.get_replica_context()
+        context, workload = serve.get_replica_context(), self._spec.plan.workload
         return instance_metrics(
             model=self._spec.served_model_name,
             instance=context.replica_id.unique_id,
             node=self._node,
+            slo=Slo(workload.ttft_limit, workload.tpot_limit),
         )
 
     def _publish(self, start_seconds: float) -> None:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -52,6 +53,19 @@ def prometheus_binary() -> Path:
     if not binary.is_file():
         _unpack_package("prometheus", folder)
     return binary
+
+
+def promtool_binary() -> Path:
+    """The `promtool` program, which comes with Prometheus.
+
+    Raises:
+        PrometheusMissingError: as `prometheus_binary`.
+    """
+    binary = prometheus_binary()
+    found = binary.with_name("promtool")
+    if not found.is_file():
+        raise PrometheusMissingError(f"no promtool beside {binary}")
+    return found
 
 
 def _unpack_package(package: str, folder: Path) -> None:
@@ -105,13 +119,22 @@ def _run(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
 
 
 class Prometheus:
-    """Context manager: a Prometheus that scrapes the targets of `discovery_file`, Ray's own."""
+    """Context manager: a Prometheus that scrapes the targets of `discovery_file`, Ray's own.
+
+    It evaluates the rules of `rule_files`.
+    """
 
     def __init__(
-        self, binary: Path, discovery_file: Path, *, scrape_interval_seconds: int = 1
+        self,
+        binary: Path,
+        discovery_file: Path,
+        *,
+        rule_files: Sequence[Path] = (),
+        scrape_interval_seconds: int = 1,
     ) -> None:
         self._binary = binary
         self._discovery_file = discovery_file
+        self._rule_files = tuple(rule_files)
         self._scrape_interval_seconds = scrape_interval_seconds
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -160,7 +183,12 @@ class Prometheus:
     def _config(self) -> dict[str, Any]:
         interval = f"{self._scrape_interval_seconds}s"
         return {
-            "global": {"scrape_interval": interval, "scrape_timeout": interval},
+            "global": {
+                "scrape_interval": interval,
+                "scrape_timeout": interval,
+                "evaluation_interval": interval,
+            },
+            "rule_files": [str(file) for file in self._rule_files],
             "scrape_configs": [
                 {
                     "job_name": "ray",

@@ -19,7 +19,13 @@ import psutil
 import pytest
 
 from rayserve_par.cli.local.session import free_ports, read_sessions
-from tests.e2e.metrics_checks import check_dashboards
+from tests.e2e.metrics_checks import (
+    ENGINES,
+    INSTANCES,
+    check_expressions,
+    everything_asked,
+    of_controller,
+)
 from tests.e2e.waiting import wait_until
 
 pytestmark = pytest.mark.engine
@@ -243,8 +249,13 @@ def test_a_dry_run_checks_the_software_of_every_node() -> None:
     assert "Nothing was deployed" in done.stdout
 
 
-def test_ray_prometheus_endpoint_feeds_every_panel(served: Served) -> None:
-    check_dashboards(served.session_folder, served.port, MODEL)
+def test_ray_prometheus_endpoint_feeds_every_panel_and_rule(served: Served) -> None:
+    asked = everything_asked(MODEL)
+    controlled = set(of_controller(asked))
+    rest = [each for each in asked if each not in controlled]
+    check_expressions(
+        served.session_folder, served.port, MODEL, rest, selectors=(INSTANCES, ENGINES)
+    )
 
 
 def test_rays_own_command_sees_the_application(served: Served) -> None:

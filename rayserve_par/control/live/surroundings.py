@@ -1,8 +1,8 @@
 """What is around an application: free GPUs, instances that end, the operator's wish. In a thread.
 
 The policy runs in Ray Serve's controller, whose loop must not wait for the cluster's tables. So a
-thread reads them every few seconds and writes the policy's status and events; the policy takes
-what was read last. The thread ends when its owner is gone: it holds it weakly.
+thread reads them every few seconds and writes the policy's status, events and metrics; the policy
+takes what was read last. The thread ends when its owner is gone: it holds it weakly.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rayserve_par.control.live import store
+from rayserve_par.control.live.metrics import ControlMetrics
 from rayserve_par.control.live.records import NO_OVERRIDE, ControlStatus, Override
 from rayserve_par.placement.bundles import Placement
 from rayserve_par.placement.fit import free_room
@@ -50,6 +51,8 @@ class Surroundings:
         self._app, self._placement, self._gpu = app, placement, gpu
         self._around = Around()
         self._status: ControlStatus | None = None
+        self._shown: ControlStatus | None = None
+        self._metrics = ControlMetrics()
         self._log: Mapping[str, Any] | None = None
         self._looked_at = float("-inf")
         self._wake = threading.Event()
@@ -88,6 +91,11 @@ class Surroundings:
     def _write(self) -> None:
         status, self._status = self._status, None
         log, self._log = self._log, None
+        if status is not None:
+            self._shown = status
+        # Also between looks: Ray drops gauges that are not set again.
+        if self._shown is not None:
+            self._metrics.export(self._shown)
         if status is not None:
             store.write_status(status)
         if log is not None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from rayserve_par.serving.instance_counters import InstanceCounters
 from rayserve_par.serving.mock_engine.scheduler import Request, Scheduler, Step, Token
 from rayserve_par.serving.mock_engine.times import EngineTimes
+from rayserve_par.serving.slo import EndedRequest
 
 # Request ids of our own questions whether the engine generates; they count as nobody's requests.
 PROBE_PREFIX = "probe-"
@@ -29,11 +30,14 @@ class EngineListeners:
     """What is told of the engine's steps.
 
     on_tokens(): tokens were made. on_finished(request id, prompt tokens, output tokens): a request
-    ended by itself. `counters` gets everything that the controller is told.
+    ended by itself. on_first_token(seconds since its arrival), on_ended(request): the same for
+    metrics, without our own questions. `counters` gets everything that the controller is told.
     """
 
     on_tokens: Callable[[], None] = lambda: None
     on_finished: Callable[[str, int, int], None] = lambda _id, _prompt, _output: None
+    on_first_token: Callable[[float], None] = lambda _seconds: None
+    on_ended: Callable[[EndedRequest], None] = lambda _ended: None
     counters: InstanceCounters = field(default_factory=InstanceCounters)
 
 
@@ -171,6 +175,15 @@ class MockEngine:
         if token.count == 1:
             stream.first = now
             counters.on_first_token(now - stream.arrived)
+            self._listeners.on_first_token(now - stream.arrived)
         if token.finished:
             each = (now - stream.first) / max(1, token.count - 1)
             counters.on_ended(stream.prompt_tokens, token.count, each, 0.0)
+            self._listeners.on_ended(
+                EndedRequest(
+                    reason="length",
+                    output_tokens=token.count,
+                    ttft_seconds=stream.first - stream.arrived,
+                    tpot_seconds=each if token.count > 1 else None,
+                )
+            )

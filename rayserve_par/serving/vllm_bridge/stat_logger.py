@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
 
+from rayserve_par.serving.slo import EndedRequest
 from rayserve_par.serving.vllm_bridge.instance import PROBE_PREFIX
 
 if TYPE_CHECKING:
@@ -74,14 +75,25 @@ class InstanceStatLogger(StatLoggerBase):
                 request.num_prompt_tokens,
                 request.num_generation_tokens,
             )
-            self._metrics.requests.inc(tags={"reason": str(request.finish_reason)})
-            if request.num_generation_tokens > 1:
-                self._metrics.tpot_seconds.observe(request.mean_time_per_output_token)
+            self._metrics.record_ended(_ended(request))
         for ttft_seconds in ttfts_seconds:
-            self._metrics.ttft_seconds.observe(ttft_seconds)
+            self._metrics.record_first_token(ttft_seconds)
 
     def log_engine_initialized(self) -> None:
         """Nothing to log: the replica exports its start itself."""
+
+
+def _ended(request: FinishedRequestStats) -> EndedRequest:
+    # The engine does not keep TTFT until the end: it is the latency without the time from the
+    # first token to the last, which the engine core measures and the front differs from by its
+    # own queue (milliseconds).
+    tokens = request.num_generation_tokens
+    return EndedRequest(
+        reason=str(request.finish_reason),
+        output_tokens=tokens,
+        ttft_seconds=max(0.0, request.e2e_latency - request.decode_time),
+        tpot_seconds=request.mean_time_per_output_token if tokens > 1 else None,
+    )
 
 
 def _is_probe(request: FinishedRequestStats) -> bool:

@@ -1,11 +1,11 @@
-"""Dashboards name only metrics that the code exports, and are what their generator makes."""
+"""Dashboards and rules name only metrics that exist, and are what their generator makes."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,110 +14,108 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grafana.expressions import (
+    FOLDER,
     all_expressions,
     dashboards,
     expressions,
     fill_variables,
-    histogram_base,
-    metric_names,
+)
+from grafana.promql import metric_names
+from grafana.rules import all_rules
+from rayserve_par.serving.metric_registry import (
+    CONTROLLER_METRICS,
+    FOREIGN_METRICS,
+    INSTANCE_METRICS,
 )
 
-_OURS = "ray_rayserve_par_"
-_VARIABLES = {"model": "m", "__rate_interval": "1m"}
+OURS = "ray_rayserve_par_"
+VARIABLES = {
+    "model": "m",
+    "gpu_price": "1",
+    "objective": "0.99",
+    "__rate_interval": "1m",
+    "__range": "1m",
+}
+OUR_METRICS = {**INSTANCE_METRICS, **CONTROLLER_METRICS}
+RECORDED = {rule.name for rule in all_rules() if not rule.alert}
+OUR_SERIES = {name for metric in OUR_METRICS.values() for name in metric.series}
+KNOWN = {
+    *OUR_SERIES,
+    *(name for metric in FOREIGN_METRICS.values() for name in metric.series),
+    *RECORDED,
+}
 
 
-class _Recorder:
-    """Stands in for Ray's metric classes and remembers names and tag keys."""
-
-    def __init__(self, made: dict[str, tuple[str, ...]]) -> None:
-        self._made = made
-
-    def __call__(self, name: str, *, tag_keys: tuple[str, ...], **_: Any) -> _Recorder:
-        self._made[f"ray_{name}"] = tag_keys
-        return self
-
-    def set_default_tags(self, tags: Mapping[str, str]) -> None:
-        assert all(tags.values())
+def _unknown(exprs: Iterable[str]) -> set[str]:
+    return {name for expr in exprs for name in metric_names(expr)} - KNOWN
 
 
-@pytest.fixture
-def exported(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
-    """Name and labels of each metric that an instance makes."""
-    pytest.importorskip("ray")
-    module = importlib.import_module("rayserve_par.serving.instance_metrics")
-    made: dict[str, tuple[str, ...]] = {}
-    for kind in ("Counter", "Gauge", "Histogram"):
-        monkeypatch.setattr(module, kind, _Recorder(made))
-    module.instance_metrics(model="m", instance="i", node="n")
-    return made
+def _all_exprs() -> list[str]:
+    asked = [each.expr for each in all_expressions(VARIABLES)]
+    return [*asked, *(rule.expr for rule in all_rules())]
 
 
-def _unknown(exprs: list[str], exported: Mapping[str, tuple[str, ...]]) -> set[str]:
-    names = {histogram_base(name) for expr in exprs for name in metric_names(expr)}
-    return {name for name in names if name.startswith(_OURS)} - exported.keys()
+def test_dashboards_and_rules_name_only_metrics_of_the_registry() -> None:
+    exprs = _all_exprs()
+    assert any(OURS in expr for expr in exprs)
+    assert _unknown(exprs) == set()
 
 
-def test_every_metric_of_ours_in_a_dashboard_is_exported(
-    exported: dict[str, tuple[str, ...]],
-) -> None:
-    exprs = [each.expr for each in all_expressions(_VARIABLES)]
-    assert any(_OURS in expr for expr in exprs)
-    assert _unknown(exprs, exported) == set()
+def test_every_metric_of_ours_is_in_a_dashboard() -> None:
+    shown = {name for each in all_expressions(VARIABLES) for name in metric_names(each.expr)}
+    unseen = {name for name, metric in OUR_METRICS.items() if not shown & set(metric.series)}
+    assert unseen == set()
 
 
-def test_every_exported_metric_is_in_a_dashboard(exported: dict[str, tuple[str, ...]]) -> None:
-    shown = {
-        histogram_base(name)
-        for each in all_expressions(_VARIABLES)
-        for name in metric_names(each.expr)
-    }
-    assert set(exported) - shown == set()
+def test_every_foreign_metric_of_the_registry_is_used() -> None:
+    used = {name for expr in _all_exprs() for name in metric_names(expr)}
+    unused = {name for name, one in FOREIGN_METRICS.items() if not used & set(one.series)}
+    assert unused == set()
 
 
-def test_labels_that_the_dashboards_rely_on_are_exported(
-    exported: dict[str, tuple[str, ...]],
-) -> None:
-    for name, labels in exported.items():
-        assert {"model", "instance_id", "node"} <= set(labels), name
-        # Prometheus gives `instance` and `job` to what it scrapes, and renames ours.
-        assert not {"instance", "job", "le"} & set(labels), name
+def test_labels_in_expressions_are_those_of_the_metric() -> None:
+    """A selector or a grouping by a label that a metric lacks would silently give nothing."""
+    for expr in _all_exprs():
+        for name, selector in re.findall(r"(ray_rayserve_par_\w+)(\{[^{}]*\})", expr):
+            metric = next(one for one in OUR_METRICS.values() if name in one.series)
+            labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector))
+            assert labels <= {*metric.labels, "le"}, f"{name}{selector}"
 
 
-def test_a_panel_with_an_unknown_metric_is_found(
-    tmp_path: Path, exported: dict[str, tuple[str, ...]]
-) -> None:
+@pytest.mark.parametrize(
+    "expr",
+    [
+        "max(ray_rayserve_par_ttft_minutes_bucket)",
+        "sum(rate(vllm_num_requests_running[1m]))",
+        "max(ray_rayserve_par_ttft_seconds)",
+        "model:rayserve_par_nothing:rate5m > 1",
+    ],
+)
+def test_a_panel_with_an_unknown_metric_is_found(tmp_path: Path, expr: str) -> None:
+    good = "sum(rate(ray_rayserve_par_ttft_seconds_bucket[1m]))"
+    panel = {"title": "a panel", "targets": [{"expr": good}, {"expr": expr}]}
     document = {
         "title": "wrong",
-        "panels": [
-            {
-                "type": "row",
-                "title": "a row",
-                "panels": [
-                    {
-                        "title": "a panel",
-                        "targets": [
-                            {"expr": "sum(rate(ray_rayserve_par_ttft_seconds_bucket[1m]))"},
-                            {"expr": "max(ray_rayserve_par_ttft_minutes_bucket)"},
-                        ],
-                    }
-                ],
-            }
-        ],
+        "panels": [{"type": "row", "title": "a row", "panels": [panel]}],
     }
     (tmp_path / "wrong.json").write_text(json.dumps(document), encoding="utf-8")
     exprs = [each.expr for each in all_expressions({}, tmp_path)]
     assert len(exprs) == 2
-    assert _unknown(exprs, exported) == {"ray_rayserve_par_ttft_minutes"}
+    assert _unknown(exprs) == set(metric_names(expr))
 
 
-def test_overview_is_what_its_generator_makes() -> None:
+def test_dashboards_are_what_their_generator_makes() -> None:
     pytest.importorskip("grafana_foundation_sdk")
     generate = importlib.import_module("grafana.generate")
-    encoder = importlib.import_module("grafana_foundation_sdk.cog.encoder").JSONEncoder
-    made = json.loads(json.dumps(generate.overview().build(), cls=encoder))
-    assert json.loads(generate.FILE.read_text(encoding="utf-8")) == made, (
-        "run: python -m grafana.generate"
-    )
+    files = {file.stem: file.read_text(encoding="utf-8") for file in FOLDER.glob("*.json")}
+    assert files.keys() == set(generate.DASHBOARDS)
+    for name, text in files.items():
+        assert text == generate.text_of(name), "run: python -m grafana.generate"
+
+
+def test_dashboards_differ_in_title_and_uid() -> None:
+    found = list(dashboards())
+    assert len({one["uid"] for one in found}) == len({one["title"] for one in found}) == len(found)
 
 
 def test_every_target_uses_the_datasource_variable() -> None:

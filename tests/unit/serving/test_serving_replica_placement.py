@@ -13,6 +13,7 @@ pytest.importorskip("ray", reason="the replica needs Ray")
 from rayserve_par.placement.bundles import placement_for
 from rayserve_par.placement.verify import RankLocation, verify
 from rayserve_par.planning.layout import Layout
+from rayserve_par.serving import replica as replica_module
 from rayserve_par.serving import verification
 from rayserve_par.serving.replica import ModelReplica
 from rayserve_par.serving.vllm_bridge import instance
@@ -49,6 +50,8 @@ def test_a_misplaced_rank_stops_the_replica(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(verification, "verify_placement", lambda _: verdict)
     monkeypatch.setattr(ModelReplica, "_make_metrics", lambda _: metrics)
     monkeypatch.setattr(ModelReplica, "_make_gate", lambda *_: None)
+    monkeypatch.setattr(replica_module, "FACTS_PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(replica_module, "_MISMATCH_SHOWN_SECONDS", 0.02)
     spec: Any = SimpleNamespace(placement=PLACEMENT, plan=None, mock=None)
     replica = ModelReplica(spec)
     with pytest.raises(RuntimeError, match="not what the plan says") as caught:
@@ -57,4 +60,4 @@ def test_a_misplaced_rank_stops_the_replica(monkeypatch: pytest.MonkeyPatch) -> 
     assert verdict.actual in str(caught.value)
     assert verdict.expected != verdict.actual
     assert started.stopped
-    assert facts == [False]
+    assert facts == [False, False], "shown for as long as it takes to be seen"
