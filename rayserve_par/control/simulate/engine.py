@@ -20,10 +20,39 @@ from collections import deque
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from math import ceil
+from typing import Protocol
 
 from rayserve_par.control.decide.state import Steps
-from rayserve_par.control.instance_model.step_times import StepTimes
 from rayserve_par.control.simulate.request import Request
+
+
+class Times(Protocol):
+    """How long an engine's steps take; `instance_model.step_times.StepTimes` says what each is."""
+
+    @property
+    def dp(self) -> int:
+        """DP ranks."""
+        ...
+
+    @property
+    def first_token_seconds(self) -> float:
+        """What is added to every first token."""
+        ...
+
+    @property
+    def latency_share(self) -> float:
+        """Share of a prefill that delays its own first token but no other request."""
+        ...
+
+    def decode(self, batch: float, context_tokens: float) -> float:
+        """Seconds of a step without prompt tokens."""
+        ...
+
+    def mixed(
+        self, prompt_tokens: int, before_tokens: float, batch: int, context_tokens: float
+    ) -> float:
+        """Seconds of a step with prompt tokens."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +111,7 @@ class Engine:
         "waiting",
     )
 
-    def __init__(self, times: StepTimes, limits: EngineLimits, tally: StepTally) -> None:
+    def __init__(self, times: Times, limits: EngineLimits, tally: StepTally) -> None:
         self._times = times
         self._tally = tally
         self._prompt_tokens = 0
