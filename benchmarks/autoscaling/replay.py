@@ -1,7 +1,7 @@
 """The simulator against a real local cluster: one slice of a trace, both ways. `make bench-replay`
 
-Run: python -m benchmarks.autoscaling.replay [--engine mock|tiny-llama] [--instances 2]
-     [--seconds 180] [--busy 0.5] [--trace FILE] [--json FILE]
+Run: python -m benchmarks.autoscaling.replay [--engine mock|tiny-llama] [--instances N]
+     [--start 600] [--seconds 180] [--busy SHARE] [--tokens FACTOR] [--trace FILE] [--json FILE]
 
 The cluster is that of `rayserve-par serve`: Ray, Serve, HAProxy with our Lua, admission, replicas.
 Its engines are mock ones, whose step times are set, or vLLM with a tiny model on CPUs, whose step
@@ -37,18 +37,23 @@ from rayserve_par.serving.mock_engine.times import EngineTimes
 
 BOUND = 0.2
 MOCK = EngineTimes()
-_TINY_LENGTH, _TINY_SEQUENCES, _TINY_BUDGET = 1024, 32, 512
+_TINY_LENGTH, _TINY_SEQUENCES, _TINY_BUDGET = 1024, 64, 512
 _SEED = 7
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """An engine to replay against: its config, its limits, and how much of a prompt it can take."""
+    """An engine to replay against: its config and limits; what the load is by default.
+
+    `tokens` is the factor of prompt lengths, `busy` the share of time that steps with prompts take.
+    """
 
     args: dict[str, Any]
     limits: EngineLimits
     longest: int
     tokens: float
+    busy: float
+    instances: int
     probe_isl: tuple[int, ...]
 
 
@@ -58,6 +63,8 @@ KINDS = {
         limits=EngineLimits(MOCK.kv_tokens, MOCK.max_num_seqs, MOCK.max_num_batched_tokens),
         longest=MOCK.max_model_len,
         tokens=1.0,
+        busy=0.5,
+        instances=2,
         probe_isl=(64, 1024),
     ),
     "tiny-llama": Kind(
@@ -75,6 +82,9 @@ KINDS = {
         limits=EngineLimits(1_000_000, _TINY_SEQUENCES, _TINY_BUDGET),
         longest=_TINY_LENGTH,
         tokens=0.1,
+        # Its decodes take longer than its prefills, and all processes share few cores.
+        busy=0.15,
+        instances=1,
         probe_isl=(32, 128, 256, 480),
     ),
 }
@@ -158,15 +168,18 @@ async def _probed(url: str, kind: Kind, instances: int, engine: str) -> list[Pro
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", choices=sorted(KINDS), default="mock")
-    parser.add_argument("--instances", type=int, default=2)
+    parser.add_argument("--instances", type=int)
     parser.add_argument("--start", type=float, default=600.0, help="seconds into the trace")
     parser.add_argument("--seconds", type=float, default=180.0, help="length of the replay")
-    parser.add_argument("--busy", type=float, default=0.5)
-    parser.add_argument("--tokens", type=float, help="factor of prompt lengths")
+    parser.add_argument("--busy", type=float)
+    parser.add_argument("--tokens", type=float)
     parser.add_argument("--trace", type=Path, default=TRACE)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     kind = KINDS[args.engine]
+    for name in ("instances", "busy", "tokens"):
+        if getattr(args, name) is None:
+            setattr(args, name, getattr(kind, name))
     trace = parse_trace(args.trace.read_text(encoding="utf-8"), str(args.trace))
     with (
         tempfile.TemporaryDirectory() as name,
@@ -200,12 +213,14 @@ def _fitting(
     trace: Sequence[Arrival], args: argparse.Namespace, kind: Kind, times: SetTimes
 ) -> tuple[tuple[Arrival, ...], float]:
     """As many requests as take `--seconds` when stretched to `--busy`."""
-    tokens = kind.tokens if args.tokens is None else args.tokens
-    usable = slice_of(trace, args.start, 500, tokens, kind.longest)
+    usable = slice_of(trace, args.start, 500, args.tokens, kind.longest)
     each = sum(times.mixed(one.isl, 0, 0, 0) for one in usable) / len(usable)
     count = max(20, int(args.seconds * args.instances * args.busy / each))
     return stretched(
-        slice_of(trace, args.start, count, tokens, kind.longest), times, args.instances, args.busy
+        slice_of(trace, args.start, count, args.tokens, kind.longest),
+        times,
+        args.instances,
+        args.busy,
     )
 
 
