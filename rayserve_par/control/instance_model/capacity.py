@@ -22,14 +22,38 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log
+from typing import Protocol
 
-from rayserve_par.control.instance_model.step_times import StepTimes
 from rayserve_par.errors import RefusedError
 
 _LONG_PROMPT = 3.0
 _LEAST_SLACK_SECONDS = 0.05
 _FIXED_POINT_ROUNDS = 4
 _BUDGET_STEP, _LEAST_BUDGET, _BUDGET_SHARE, _FEW_DECODES = 128, 256, 0.9, 16
+
+
+class Times(Protocol):
+    """Seconds of an engine's steps, as `StepTimes` gives them from the planner's model."""
+
+    @property
+    def dp(self) -> int:
+        """DP ranks, among which an instance's requests are spread evenly."""
+        ...
+
+    @property
+    def first_token_seconds(self) -> float:
+        """What a first token takes outside of the engine's steps."""
+        ...
+
+    def decode(self, batch: float, context_tokens: float) -> float:
+        """One step of `batch` decodes of the instance at this mean context."""
+        ...
+
+    def mixed(
+        self, prompt_tokens: int, before_tokens: float, batch: int, context_tokens: float
+    ) -> float:
+        """One step with prompt tokens on the busiest DP rank beside `batch` decodes."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +88,7 @@ class InstanceModel:
 
     def __init__(
         self,
-        times: StepTimes,
+        times: Times,
         *,
         kv_tokens: int,
         max_num_seqs: int,
@@ -178,7 +202,7 @@ def _rounded(value: float) -> float:
     return max(1.0, exp(round(log(max(1.0, value)) / 0.02) * 0.02))
 
 
-def budget_within(times: StepTimes, tpot_limit: float, isl: float, most: int) -> int:
+def budget_within(times: Times, tpot_limit: float, isl: float, most: int) -> int:
     """The largest max_num_batched_tokens, in steps of 128, whose full step keeps TPOT.
 
     With a tenth to spare, so that prefill never breaks TPOT, whatever queues. At most `most`; also

@@ -23,35 +23,16 @@ from math import ceil
 from typing import Protocol
 
 from rayserve_par.control.decide.state import Steps
+from rayserve_par.control.instance_model import capacity
 from rayserve_par.control.simulate.request import Request
 
 
-class Times(Protocol):
-    """How long an engine's steps take; `instance_model.step_times.StepTimes` says what each is."""
-
-    @property
-    def dp(self) -> int:
-        """DP ranks."""
-        ...
-
-    @property
-    def first_token_seconds(self) -> float:
-        """What is added to every first token."""
-        ...
+class Times(capacity.Times, Protocol):
+    """How long an engine's steps take, and what else a simulated one must know of them."""
 
     @property
     def latency_share(self) -> float:
         """Share of a prefill that delays its own first token but no other request."""
-        ...
-
-    def decode(self, batch: float, context_tokens: float) -> float:
-        """Seconds of a step without prompt tokens."""
-        ...
-
-    def mixed(
-        self, prompt_tokens: int, before_tokens: float, batch: int, context_tokens: float
-    ) -> float:
-        """Seconds of a step with prompt tokens."""
         ...
 
 
