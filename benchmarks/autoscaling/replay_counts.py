@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=240.0)
     parser.add_argument("--rise", type=float, default=4.0)
-    parser.add_argument("--rate", type=float, default=1.5, help="requests a second outside it")
+    parser.add_argument("--rate", type=float, default=1.0, help="requests a second outside it")
     parser.add_argument("--trace", type=Path, default=TRACE)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
