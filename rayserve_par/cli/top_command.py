@@ -11,7 +11,7 @@ import typer
 from rayserve_par.cli.status_command import ADDRESS_HELP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rich.console import Console
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _JSON_EVENTS = 10
 _REDRAW_SECONDS = 0.25
+_EXPLAIN_SECONDS = 10.0
 
 
 def top(
@@ -39,22 +40,36 @@ def top(
     console = result_console()
     if width is not None:
         console.width = width
+    looker = Looker()
     if as_json:
-        _print_json(console, _look())
+        _print_json(console, looker.look())
     elif once or not (console.is_terminal and sys.stdin.isatty()):
-        _print_once(console, _look())
+        _print_once(console, looker.look())
     else:
-        _watch(console, _look, interval)
+        _watch(console, looker.look, interval)
 
 
-def _look() -> Look:
-    from rayserve_par.cli.operate.frame import Look
-    from rayserve_par.control.live.reading import read_controls
-    from rayserve_par.control.observe import observe
-    from rayserve_par.control.serve_client import ServeClient
+class Looker:
+    """Looks at the cluster; what applications lack is found anew only now and then."""
 
-    seen = observe(ServeClient())
-    return Look(seen, read_controls(app.name for app in seen.apps), time.time())
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._missing: Mapping[str, str] | None = None
+        self._explained = float("-inf")
+
+    def look(self) -> Look:
+        """One look."""
+        from rayserve_par.cli.operate.frame import Look
+        from rayserve_par.control.live.reading import read_controls
+        from rayserve_par.control.observe import observe
+        from rayserve_par.control.serve_client import ServeClient
+
+        now = self._clock()
+        if now - self._explained > _EXPLAIN_SECONDS:
+            self._missing, self._explained = None, now
+        seen = observe(ServeClient(), self._missing)
+        self._missing = seen.missing
+        return Look(seen, read_controls(app.name for app in seen.apps), time.time())
 
 
 def _print_json(console: Console, look: Look) -> None:

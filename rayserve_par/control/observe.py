@@ -75,14 +75,18 @@ class Observation:
         return draw(self.node_views, self.cells)
 
 
-def observe(client: ServeClient) -> Observation:
-    """Look at the cluster that this process is connected to."""
+def observe(client: ServeClient, missing: Mapping[str, str] | None = None) -> Observation:
+    """Look at the cluster that this process is connected to.
+
+    What is missing is found by planning anew, which takes most of a look's time; who looks often
+    may give what an earlier look found.
+    """
     apps = client.apps()
     return Observation(
         nodes=tuple(live_nodes()),
         apps=apps,
         instances=living_instances(),
-        missing=_missing(apps),
+        missing=_missing(apps) if missing is None else missing,
     )
 
 

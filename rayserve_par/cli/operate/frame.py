@@ -136,7 +136,8 @@ def _lines(frame: Frame, state: AppState) -> AppLines:
         state=state,
         control=frame.look.control(state.name),
         now_seconds=frame.now_seconds,
-        missing=frame.look.seen.missing.get(state.name, ""),
+        # What was missing may be older than the rest of the look.
+        missing="" if state.running else frame.look.seen.missing.get(state.name, ""),
         zone=frame.zone,
     )
 

@@ -4,19 +4,21 @@ import io
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from rayserve_par.cli import main
 from rayserve_par.cli.control_command import limits_of
-from rayserve_par.cli.operate.frame import Look
+from rayserve_par.cli.operate.frame import Frame, Look, render_frame
 from rayserve_par.cli.operate.looks import Looks
 from rayserve_par.cli.status_command import as_data, render
-from rayserve_par.cli.top_command import show
+from rayserve_par.cli.top_command import Looker, show
 from rayserve_par.control.live.asking import Limits
 from rayserve_par.control.live.records import Override
+from rayserve_par.control.observe import Observation
 from rayserve_par.errors import RefusedError
 from tests.unit.cli.operate.test_operate_frame import look, text_of
 from tests.unit.control.live.operated import (
@@ -87,6 +89,30 @@ def test_looks_go_on_after_a_failure_and_keep_the_last_one() -> None:
     assert seen_error.is_set()
     assert (1, "ValueError: gone") in found
     assert found[-1] == (3, "")
+
+
+def test_what_is_missing_is_not_found_anew_at_every_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Mapping[str, str] | None] = []
+
+    def looked(_: object, missing: Mapping[str, str] | None) -> Observation:
+        given.append(missing)
+        return replace(observation((app_state(),)), missing={"chat": "two GPUs"})
+
+    monkeypatch.setattr("rayserve_par.control.observe.observe", looked)
+    monkeypatch.setattr("rayserve_par.control.live.reading.read_controls", lambda _: {})
+    moments = [0.0, 5.0, 10.5, 12.0]
+    looker = Looker(clock=lambda: moments.pop(0))
+    for _ in range(4):
+        assert looker.look().seen.missing == {"chat": "two GPUs"}
+    known = {"chat": "two GPUs"}
+    assert given == [None, known, None, known]
+
+
+def test_what_was_missing_is_not_said_of_what_runs() -> None:
+    for status, said in (("DEPLOYING", True), ("RUNNING", False)):
+        seen = replace(observation((app_state(status=status),)), missing={"chat": "two GPUs"})
+        frame = Frame(Look(seen, {}, NOON), NOON, 100)
+        assert ("two GPUs" in text_of(render_frame(frame))) is said
 
 
 def test_limits_are_the_controllers() -> None:
