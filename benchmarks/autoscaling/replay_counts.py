@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from benchmarks.autoscaling.__main__ import TRACE
 from benchmarks.autoscaling.real_cluster import NAME, probe, replay, served
 from benchmarks.autoscaling.replay import measured, simulated_with, slice_of, table
@@ -187,9 +189,12 @@ def main() -> None:
         served(app_args(args.most), args.most, Path(name), scales=True) as url,
     ):
         connect(None)
-        times = times_of(MOCK, asyncio.run(probe(url, [(1, 1, 32), (1, 1, 256)], rounds=3)))
-        zero = time.time()
-        answers, looks = asyncio.run(_watched(url, arrivals))
+        try:
+            times = times_of(MOCK, asyncio.run(probe(url, [(1, 1, 32), (1, 1, 256)], rounds=3)))
+            zero = time.time()
+            answers, looks = asyncio.run(_watched(url, arrivals))
+        finally:
+            ray.shutdown()  # before the cluster ends: Ray ends a process whose cluster is gone
     cluster = [Wanted(one.seconds - zero, one.wanted, one.ready) for one in looks]
     started = looks[-1].start_seconds
     simulator, model = simulate_counts(arrivals, times, args.most, started)
