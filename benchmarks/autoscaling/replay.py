@@ -40,6 +40,8 @@ BOUND = 0.2
 MOCK = EngineTimes()
 _TINY_LENGTH, _TINY_SEQUENCES, _TINY_BUDGET = 1024, 64, 512
 _SEED = 7
+# The simulated front sheds nothing, so the real one must not.
+UNLIMITED = {"concurrency": {"mode": "off"}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,12 @@ class Kind:
 
 KINDS = {
     "mock": Kind(
-        args={"model": "tiny-llama", "layout": {"tp": 1}, "mock_engine": asdict(MOCK)},
+        args={
+            "model": "tiny-llama",
+            "layout": {"tp": 1},
+            "admission": UNLIMITED,
+            "mock_engine": asdict(MOCK),
+        },
         limits=EngineLimits(MOCK.kv_tokens, MOCK.max_num_seqs, MOCK.max_num_batched_tokens),
         longest=MOCK.max_model_len,
         tokens=1.0,
@@ -72,6 +79,7 @@ KINDS = {
         args={
             "model": "tiny-llama",
             "layout": {"tp": 1},
+            "admission": UNLIMITED,
             "engine": {
                 "max_model_len": _TINY_LENGTH,
                 "dtype": "float32",
@@ -84,7 +92,7 @@ KINDS = {
         longest=_TINY_LENGTH,
         tokens=0.1,
         # Its decodes take longer than its prefills, and all processes share few cores.
-        busy=0.15,
+        busy=0.08,
         instances=1,
         probe_isl=(32, 128, 256, 480),
     ),

@@ -28,7 +28,7 @@ import ray
 
 from benchmarks.autoscaling.__main__ import TRACE
 from benchmarks.autoscaling.real_cluster import NAME, probe, replay, served
-from benchmarks.autoscaling.replay import measured, simulated_with, slice_of, table
+from benchmarks.autoscaling.replay import UNLIMITED, measured, simulated_with, slice_of, table
 from benchmarks.autoscaling.set_times import SetTimes, times_of
 from rayserve_par.cli.connect import connect
 from rayserve_par.control.decide.scale import ScalePolicy
@@ -121,7 +121,7 @@ def app_args(most: int) -> dict[str, Any]:
             "settle_seconds": SETTLE_SECONDS,
             "start_seconds": START_SECONDS,
         },
-        "admission": {"concurrency": {"min": 512}},
+        "admission": UNLIMITED,
         "mock_engine": asdict(MOCK),
     }
 
