@@ -4,13 +4,14 @@ VENV ?= .venv
 CONFIG ?= configs/smollm2-pp2.yaml
 PORT ?= 8000
 BENCH_MODEL ?= tiny-llama
+ENGINE ?= mock
 MINUTES ?= 60
 EVIDENCE ?= ../shared/evidence
 MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e lint compat bench-front bench-routing bench-scaling bench-autoscaling reliability soak eval-planner observability clean
+.PHONY: help env serve test test-unit test-e2e lint compat bench-front bench-routing bench-scaling bench-autoscaling bench-replay bench-decision reliability soak eval-planner observability clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +51,12 @@ bench-scaling: env ## throughput over 1, 2, 4, 8 mock instances behind HAProxy
 
 bench-autoscaling: env ## the scaling policy against others and an oracle, simulated (half an hour)
 	$(bin)/python -m benchmarks.autoscaling --json build/autoscaling.json --markdown build/autoscaling.md
+
+bench-replay: env ## the simulator against a real local cluster, one slice of a trace (ENGINE=tiny-llama)
+	$(bin)/python -m benchmarks.autoscaling.replay --engine $(ENGINE) --json build/replay-$(ENGINE).json
+
+bench-decision: env ## seconds of one scaling decision, for 1 to 1,000 instances
+	$(bin)/python -m benchmarks.autoscaling.decision_time
 
 reliability: env ## parts killed, drained, updated, overloaded under load (SCENARIOS="replica node")
 	$(bin)/python -m benchmarks.reliability $(SCENARIOS) --json build/reliability.json \

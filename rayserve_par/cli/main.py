@@ -9,10 +9,12 @@ from rich.console import Console
 
 from rayserve_par import __version__
 from rayserve_par.cli.calibrate_command import calibrate
+from rayserve_par.cli.control_command import control
 from rayserve_par.cli.delete_command import delete
 from rayserve_par.cli.deploy_command import deploy
 from rayserve_par.cli.drain_command import drain_node
 from rayserve_par.cli.evaluate_command import evaluate
+from rayserve_par.cli.events_command import events
 from rayserve_par.cli.keys_command import keys
 from rayserve_par.cli.manifest_command import manifest
 from rayserve_par.cli.models_command import models
@@ -20,6 +22,7 @@ from rayserve_par.cli.plan_command import plan
 from rayserve_par.cli.serve_command import serve
 from rayserve_par.cli.simulate_command import simulate
 from rayserve_par.cli.status_command import status
+from rayserve_par.cli.top_command import top
 from rayserve_par.cli.whatif_command import whatif
 from rayserve_par.errors import RefusedError
 
@@ -36,6 +39,8 @@ for command in (
     serve,
     deploy,
     status,
+    top,
+    events,
     delete,
     drain_node,
     models,
@@ -44,6 +49,7 @@ for command in (
     evaluate,
 ):
     app.command()(command)
+app.add_typer(control, name="control")
 app.add_typer(keys, name="keys")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from rayserve_par.control.live.overview import AppControl
     from rayserve_par.control.observe import Observation
 
 ADDRESS_HELP = "GCS address of a Ray cluster (HOST:PORT or auto); without it the local cluster."
@@ -21,26 +24,30 @@ def status(
 ) -> None:
     """Show applications, instances, and nodes x GPUs with the rank on each."""
     from rayserve_par.cli.connect import connect
+    from rayserve_par.control.live.reading import read_controls
     from rayserve_par.control.observe import observe
     from rayserve_par.control.serve_client import ServeClient
 
     connect(address)
     seen = observe(ServeClient())
+    controls = read_controls(app.name for app in seen.apps)
     console = Console(highlight=False)
     if as_json:
-        console.print_json(data=as_data(seen))
+        console.print_json(data=as_data(seen, controls, time.time()))
     else:
-        console.print(render(seen))
+        console.print(render(seen, controls, time.time()))
 
 
-def render(seen: Observation) -> RenderableType:
+def render(
+    seen: Observation, controls: Mapping[str, AppControl], now_seconds: float
+) -> RenderableType:
     """An observation as tables and the picture of the nodes."""
     apps = Table("application", "status", "instances", "message", box=None, pad_edge=False)
     for app in seen.apps:
         states = [str(replica["state"]).lower() for replica in app.replicas]
         counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states))) or "none"
         apps.add_row(app.name, app.status, counts, _short(app.message or app.deployment_message))
-    parts: list[RenderableType] = [apps]
+    parts: list[RenderableType] = [apps, *_controllers(controls, now_seconds)]
     for name, reason in seen.missing.items():
         parts.append(Text(f"\n{name} cannot start all of its instances: {reason}", style="red"))
     if seen.instances:
@@ -54,13 +61,57 @@ def render(seen: Observation) -> RenderableType:
     return Group(*parts, Text(""), Text(seen.picture))
 
 
+def _controllers(
+    controls: Mapping[str, AppControl], now_seconds: float
+) -> Iterator[RenderableType]:
+    """A row for every controller that has reported, and what operators ask."""
+    from rayserve_par.cli.operate.app_view import decision_text, override_text
+    from rayserve_par.cli.operate.figures import age_text
+
+    reporting = [one for one in controls.values() if one.status is not None]
+    if not reporting:
+        return
+    columns = ("controller", "mode", "wanted", "ready", "reason", "last decision", "reported")
+    table = Table(*columns, box=None, pad_edge=False)
+    for control in reporting:
+        status, last = control.status, control.last_event
+        assert status is not None
+        stale = control.stale(now_seconds)
+        reported = ("STALE: " if stale else "") + age_text(now_seconds - status.seconds)
+        table.add_row(
+            control.app,
+            status.mode.value,
+            str(status.wanted),
+            str(status.ready),
+            status.reason,
+            "none yet" if last is None else decision_text(last, None),
+            Text(reported, style="red" if stale else ""),
+        )
+    yield Text("")
+    yield table
+    for control in controls.values():
+        asked = override_text(control.override, now_seconds)
+        if asked:
+            yield Text(f"{control.app}: asked for {asked}", style="yellow")
+        problems = control.status.problems if control.status is not None else ()
+        for problem in (*problems, control.unreadable):
+            if problem:
+                yield Text(f"{control.app}: {problem}", style="red")
+
+
 def _short(message: str) -> str:
     lines = message.strip().splitlines()
     return lines[-1][:120] if lines else ""
 
 
-def as_data(seen: Observation) -> dict[str, Any]:
-    """An observation as plain data for scripts."""
+def as_data(
+    seen: Observation, controls: Mapping[str, AppControl], now_seconds: float
+) -> dict[str, Any]:
+    """An observation as plain data for scripts.
+
+    An application's `control` is null where it has no controller; else `status` is what that wrote
+    last, `override` what an operator asks, and `last_event` the newest decision.
+    """
     return {
         "applications": [
             {
@@ -68,6 +119,9 @@ def as_data(seen: Observation) -> dict[str, Any]:
                 "status": app.status,
                 "message": app.message,
                 "instances": [{"id": r["replica_id"], "state": r["state"]} for r in app.replicas],
+                "control": controls[app.name].as_object(now_seconds)
+                if app.name in controls
+                else None,
             }
             for app in seen.apps
         ],

@@ -13,7 +13,7 @@ from rayserve_par.control.config_file import IMPORT_PATH
 from rayserve_par.control.serve_client import AppState, ServeClient
 from rayserve_par.errors import RefusedError
 from rayserve_par.placement.fit import NodeState
-from rayserve_par.placement.picture import CellText, NodeView, draw
+from rayserve_par.placement.picture import Cells, NodeView, draw
 from rayserve_par.placement.verify import rank_cell
 from rayserve_par.planning.layout import Layout
 from rayserve_par.serving.app import plan_for, replica_spec, wanted_replicas
@@ -44,27 +44,49 @@ class Observation:
     missing: Mapping[str, str]
 
     @property
+    def names(self) -> Mapping[str, str]:
+        """The picture's name of every instance, by its replica."""
+        return {
+            view.record.replica_id: f"{view.record.app}#{number}"
+            for number, view in enumerate(self.instances)
+        }
+
+    @property
+    def cells(self) -> Cells:
+        """What runs on each GPU that is in use."""
+        names = self.names
+        return {
+            (rank.node_id, rank.gpu): rank_cell(
+                view.layout, rank.dp_rank, rank.rank, names[view.record.replica_id]
+            )
+            for view in self.instances
+            for rank in view.ranks
+        }
+
+    @property
+    def node_views(self) -> tuple[NodeView, ...]:
+        """The nodes that have GPUs."""
+        views = (NodeView(n.name, n.node_id, int(n.gpus_total)) for n in self.nodes)
+        return tuple(view for view in views if view.gpus)
+
+    @property
     def picture(self) -> str:
         """Nodes x GPUs with the instance, stage or DP rank, and rank on each."""
-        cells: dict[tuple[str, int], CellText] = {}
-        for number, view in enumerate(self.instances):
-            name = f"{view.record.app}#{number}"
-            for rank in view.ranks:
-                cells[rank.node_id, rank.gpu] = rank_cell(
-                    view.layout, rank.dp_rank, rank.rank, name
-                )
-        views = [NodeView(n.name, n.node_id, int(n.gpus_total)) for n in self.nodes]
-        return draw([view for view in views if view.gpus], cells)
+        return draw(self.node_views, self.cells)
 
 
-def observe(client: ServeClient) -> Observation:
-    """Look at the cluster that this process is connected to."""
+def observe(client: ServeClient, missing: Mapping[str, str] | None = None) -> Observation:
+    """Look at the cluster that this process is connected to.
+
+    What is missing is found by planning anew, which takes most of a look's time; who looks often
+    may give what an earlier look found.
+    """
     apps = client.apps()
     return Observation(
         nodes=tuple(live_nodes()),
         apps=apps,
         instances=living_instances(),
-        missing=_missing(apps),
+        missing=_missing(apps) if missing is None else missing,
     )
 
 

@@ -20,10 +20,20 @@ from collections import deque
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from math import ceil
+from typing import Protocol
 
 from rayserve_par.control.decide.state import Steps
-from rayserve_par.control.instance_model.step_times import StepTimes
+from rayserve_par.control.instance_model import capacity
 from rayserve_par.control.simulate.request import Request
+
+
+class Times(capacity.Times, Protocol):
+    """How long an engine's steps take, and what else a simulated one must know of them."""
+
+    @property
+    def latency_share(self) -> float:
+        """Share of a prefill that delays its own first token but no other request."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class Engine:
         "waiting",
     )
 
-    def __init__(self, times: StepTimes, limits: EngineLimits, tally: StepTally) -> None:
+    def __init__(self, times: Times, limits: EngineLimits, tally: StepTally) -> None:
         self._times = times
         self._tally = tally
         self._prompt_tokens = 0

@@ -11,8 +11,7 @@ from collections import deque
 from heapq import heappop, heappush
 
 from rayserve_par.control.decide.state import InstanceState, Phase
-from rayserve_par.control.instance_model.step_times import StepTimes
-from rayserve_par.control.simulate.engine import Engine, EngineLimits, StepTally
+from rayserve_par.control.simulate.engine import Engine, EngineLimits, StepTally, Times
 from rayserve_par.control.simulate.request import Request
 
 _WAITING_WEIGHT = 4
@@ -48,7 +47,7 @@ class Instance:
 class Fleet:
     """All instances, living and past, and requests that are held while none is ready."""
 
-    def __init__(self, times: StepTimes, limits: EngineLimits, held_requests: int) -> None:
+    def __init__(self, times: Times, limits: EngineLimits, held_requests: int) -> None:
         self._times, self._limits = times, limits
         self._held_limit = held_requests
         self.tally = StepTally()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rayserve_par.control.instance_model.step_times import StepTimes
-from rayserve_par.control.simulate.engine import EngineLimits
+from rayserve_par.control.simulate.engine import EngineLimits, Times
 from rayserve_par.errors import RefusedError
 
 
@@ -30,7 +29,7 @@ class Scenario:
     engines that run, which need not be those that the policy believes in.
     """
 
-    times: StepTimes
+    times: Times
     limits: EngineLimits
     gpus_per_instance: int
     initial: int

@@ -1,0 +1,1 @@
+"""What an operator sees of running applications and asks of their controllers."""
