@@ -166,6 +166,13 @@ def _check_free(placement: Placement, nodes: Sequence[NodeState], instances: int
         )
 
 
+def instances_that_fit(placement: Placement, nodes: Sequence[NodeState]) -> int:
+    """Instances that the GPUs and CPUs which are free now hold."""
+    room = _room(placement, nodes, [_free_slots(placement, node) for node in nodes])
+    heads = sum(min(_slots(placement, node.gpus_free), int(node.cpus_free)) for node in nodes)
+    return min(room, heads)
+
+
 def check_fit(placement: Placement, nodes: Sequence[NodeState], instances: int) -> None:
     """Return where `nodes` hold `instances` instances; raise RefusedError with the numbers if not.
 

@@ -91,6 +91,8 @@ def _engine_options(engine: Mapping[str, Any]) -> EngineOptions:
 
 def _planned_instances(args: AppArgs) -> int | None:
     """Instances that the config asks for; None for as many as fit or carry its rate."""
+    if args.replanned is not None and args.autoscaling is None:
+        return args.replanned.instances
     if args.autoscaling is not None or args.num_replicas == "fit":
         return None
     rated = args.workload is not None and args.workload.rate is not None

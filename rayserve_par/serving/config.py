@@ -83,6 +83,13 @@ class LayoutArgs(StrictModel):
         return LayoutRequest(tp=self.tp, pp=self.pp, dp=self.dp, ep=self.ep, across=self.across)
 
 
+class ReplannedArgs(LayoutArgs):
+    """What the re-planner chose where `layout` is auto; it writes this, people need not."""
+
+    _subject: ClassVar[str] = "replanned"
+    instances: PositiveInt = 1
+
+
 class AutoscalingArgs(StrictModel):
     """Ray Serve's own scaling by ongoing requests; the target is always set."""
 
@@ -131,6 +138,7 @@ class AppArgs(StrictModel):
     """One model, how it is laid out and how many instances serve it.
 
     model: a folder, a hub id, or a built-in name (`rayserve-par models`).
+    replanned: the controller's choice while layout is auto; see docs/replanning.md.
     hardware: what `plan` assumes without a cluster, e.g. "2x8xH200"; a live cluster's own nodes
         always win.
     workload: what is served, for the planner's predictions and limits.
@@ -147,6 +155,7 @@ class AppArgs(StrictModel):
     served_model_name: str | None = None
     aliases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     layout: Literal["auto"] | LayoutArgs = "auto"
+    replanned: ReplannedArgs | None = None
     target: Target = Target.BALANCED
     hardware: str | None = None
     workload: WorkloadArgs | None = None
@@ -163,6 +172,12 @@ class AppArgs(StrictModel):
     def _one_way_to_count(self) -> Self:
         if self.num_replicas is not None and self.autoscaling is not None:
             raise ValueError("num_replicas and autoscaling exclude each other; set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Self:
+        if self.replanned is not None and self.layout != "auto":
+            raise ValueError("replanned goes with layout: auto only; leave one of them out")
         return self
 
     @model_validator(mode="after")
@@ -202,8 +217,10 @@ class AppArgs(StrictModel):
 
     @property
     def layout_request(self) -> LayoutRequest | None:
-        """The explicit layout, or None for auto."""
-        return None if self.layout == "auto" else self.layout.request()
+        """The explicit layout, or the controller's choice; None where the planner chooses."""
+        if self.layout != "auto":
+            return self.layout.request()
+        return None if self.replanned is None else self.replanned.request()
 
     @property
     def gpu_memory_utilization(self) -> float:
