@@ -16,6 +16,7 @@ from rayserve_par.cli.keys_command import keys
 from rayserve_par.cli.manifest_command import manifest
 from rayserve_par.cli.models_command import models
 from rayserve_par.cli.plan_command import plan
+from rayserve_par.cli.replan_command import replan
 from rayserve_par.cli.serve_command import serve
 from rayserve_par.cli.simulate_command import simulate
 from rayserve_par.cli.status_command import status
@@ -35,6 +36,7 @@ for command in (
     serve,
     deploy,
     status,
+    replan,
     delete,
     models,
     manifest,

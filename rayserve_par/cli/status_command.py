@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,11 +36,14 @@ def status(
 
 def render(seen: Observation) -> RenderableType:
     """An observation as tables and the picture of the nodes."""
-    apps = Table("application", "status", "instances", "message", box=None, pad_edge=False)
+    apps = Table(
+        "application", "status", "instances", "layout", "message", box=None, pad_edge=False
+    )
     for app in seen.apps:
         states = [str(replica["state"]).lower() for replica in app.replicas]
         counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states))) or "none"
-        apps.add_row(app.name, app.status, counts, _short(app.message or app.deployment_message))
+        message = _short(app.message or app.deployment_message)
+        apps.add_row(app.name, app.status, counts, layout_told(app.config), message)
     parts: list[RenderableType] = [apps]
     for name, reason in seen.missing.items():
         parts.append(Text(f"\n{name} cannot start all of its instances: {reason}", style="red"))
@@ -52,6 +56,24 @@ def render(seen: Observation) -> RenderableType:
             table.add_row(name, view.record.model, view.layout.label, alive, seconds)
         parts += [Text(""), table]
     return Group(*parts, Text(""), Text(seen.picture))
+
+
+def layout_told(config: Mapping[str, Any]) -> str:
+    """What an application's config says of the layout: the user's word, and the controller's."""
+    args = config.get("args") or {}
+    if "model" not in args:
+        return ""
+    told = args.get("layout", "auto")
+    if told != "auto":
+        return f"set: {_label(told)}"
+    replanned = args.get("replanned")
+    return "auto" if replanned is None else f"auto, re-planned: {_label(replanned)}"
+
+
+def _label(layout: Mapping[str, Any]) -> str:
+    from rayserve_par.planning.layout import Layout
+
+    return Layout(**{key: layout.get(key, 1) for key in ("tp", "pp", "dp", "ep")}).label
 
 
 def _short(message: str) -> str:
@@ -67,6 +89,7 @@ def as_data(seen: Observation) -> dict[str, Any]:
                 "name": app.name,
                 "status": app.status,
                 "message": app.message,
+                "layout": layout_told(app.config),
                 "instances": [{"id": r["replica_id"], "state": r["state"]} for r in app.replicas],
             }
             for app in seen.apps

@@ -80,6 +80,11 @@ class SmallCluster:
     def _answers(self) -> bool:
         return httpx.get(f"{self.deployer.url}/v1/models").status_code == 200
 
+    def completes(self) -> bool:
+        body = {"model": "tiny-llama", "prompt": "The plan", "max_tokens": 8}
+        answer = httpx.post(f"{self.deployer.url}/v1/completions", json=body, timeout=60)
+        return answer.status_code == 200
+
     @property
     def layouts(self) -> list[str]:
         return sorted(view.layout.label for view in living_instances() if view.record.app == APP)
@@ -183,7 +188,7 @@ def test_a_node_comes_the_controller_dies_the_node_goes(small: SmallCluster) -> 
     small.cluster.kill_node("large-1")
     wait_until(lambda: small.layouts == ["TP1"], SECONDS)
     assert small.acted()[2] == "fall_back"
-    wait_until(lambda: small.deployer.complete("The plan", 8).status_code == 200, 30)
+    wait_until(small.completes, 30)
 
 
 def test_half_of_a_two_node_instance_goes(small: SmallCluster) -> None:

@@ -1,8 +1,8 @@
 """Re-planning decisions as events: what was known, considered, decided, and what came true.
 
 The log is a value and holds a bounded number of events, the newest last. A decision that repeats
-the one before (same action, reason, choice) is not logged again. `came_true` is filled in once what
-was decided serves, with the means measured since.
+the one before (same action, reason, choice) is not logged again, nor is one that only waits.
+`came_true` is filled in once what was decided serves, with the means measured since.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from rayserve_par.control.decide.replan_state import (
     ReplanDecision,
     ReplanMemory,
     ReplanState,
+    Why,
 )
 
 _KEPT = 100
 _SHOWN_CANDIDATES = 6
+_WAITING = (Why.ROLLING, Why.TRIAL, Why.SETTLING, Why.TOO_SOON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,8 @@ class ReplanLog:
     ) -> ReplanLog:
         """The log once this was decided; `memory` is the one after the decision."""
         told = tuple(_told(one, state, memory) for one in self.events)
-        if told and _same(told[-1], decision, carried_out):
+        waits = decision.why in _WAITING
+        if waits or (told and _same(told[-1], decision, carried_out)):
             return replace(self, events=told)
         number = self.counted + 1
         event = ReplanEvent(

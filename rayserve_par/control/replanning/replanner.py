@@ -108,7 +108,7 @@ class Replanner:
         log = record.log.after(app, state, memory, decision, carried_out=acts)
         if log.counted != record.log.counted:
             logger.info(
-                "Re-planning %s (%s): %s, %s: %s.",
+                "Re-planning %s (%s): %s, %s: %s",
                 app, mode, decision.action, decision.why, decision.note,
             )  # fmt: skip
         record = ReplanRecord(

@@ -165,7 +165,9 @@ def test_the_log_holds_each_decision_once_and_later_what_came_true() -> None:
 def test_the_log_is_bounded_and_counts_on() -> None:
     log = ReplanLog()
     for number in range(250):
-        why = Why.BEST if number % 2 else Why.TRIAL
+        why = Why.BEST if number % 2 else Why.NO_GAIN
         decision = ReplanDecision(Action.KEEP, why, "")
         log = log.after("a", state(TP1), ReplanMemory(), decision, carried_out=False)
     assert (len(log.events), log.counted, log.events[-1].number) == (100, 250, 250)
+    waiting = ReplanDecision(Action.KEEP, Why.ROLLING, "1 of 2 serve")
+    assert log.after("a", state(TP1), ReplanMemory(), waiting, carried_out=False) == log
