@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from rayserve_par.control.decide.replan_events import ReplanEvent
 from rayserve_par.control.live.store import read_replan
 from rayserve_par.control.observe import living_instances
 from rayserve_par.control.replanning.record import ReplanRecord
@@ -41,8 +42,8 @@ ARGS: dict[str, Any] = {
 }
 
 
-class SmallCluster:
-    """The shared cluster with nodes of one GPU in place of its own, and the controller on it."""
+class Controlled:
+    """An application and the controller on the shared cluster, whose nodes come and go."""
 
     def __init__(self, deployer: Deployer) -> None:
         self.deployer = deployer
@@ -94,9 +95,12 @@ class SmallCluster:
         return ReplanRecord.from_object(read_replan(APP))
 
     def acted(self) -> list[str]:
-        """Actions that were carried out on this configuration, oldest first."""
-        events = self.record.log.events[self._before :]
-        return [str(one.decision.action) for one in events if one.carried_out]
+        """Actions that were carried out, oldest first."""
+        return [str(one.decision.action) for one in self.events()]
+
+    def events(self) -> list[ReplanEvent]:
+        """What was carried out on this configuration, oldest first."""
+        return [one for one in self.record.log.events[self._before :] if one.carried_out]
 
     def replica(self, app: str) -> Mapping[str, Any]:
         state = self.deployer.client.app(app)
@@ -106,18 +110,24 @@ class SmallCluster:
 
 
 @pytest.fixture
-def small(deployer: Deployer) -> Iterator[SmallCluster]:
+def full(deployer: Deployer) -> Iterator[Controlled]:
+    """Two nodes of two GPUs."""
     deployer.delete()
-    # Before nodes come and go: their ports are any, and could be those that HAProxy will bind.
-    deployer.client.start(deployer.document(ARGS))
-    small = SmallCluster(deployer)
-    small.remove_all()
-    yield small
+    yield Controlled(deployer)
     deployer.client.delete([APP, CONTROLLER])
     wait_until(lambda: not deployer.client.apps(), 60)
-    small.remove_all()
+
+
+@pytest.fixture
+def small(full: Controlled) -> Iterator[Controlled]:
+    """No node with a GPU; those that a test adds are replaced by the usual ones at the end."""
+    # Before nodes come and go: their ports are any, and could be those that HAProxy will bind.
+    full.deployer.client.start(full.deployer.document(ARGS))
+    full.remove_all()
+    yield full
+    full.remove_all()
     for name in ("node-1", "node-2"):
-        small.add(name, 2)
+        full.add(name, 2)
 
 
 class Streams:
@@ -157,7 +167,17 @@ class Streams:
             thread.join()
 
 
-def test_a_node_comes_the_controller_dies_the_node_goes(small: SmallCluster) -> None:
+def test_where_no_gpu_is_free_one_instance_after_the_other_is_replaced(full: Controlled) -> None:
+    full.deploy({**ARGS, "num_replicas": 2, "replanned": {"pp": 2, "instances": 2}})
+    with Streams(full.deployer.url) as load:
+        wait_until(lambda: full.layouts == ["TP2", "TP2"], SECONDS)
+        wait_until(lambda: full.acted() == ["change", "count"], SECONDS)
+    assert [str(one.decision.way) for one in full.events() if one.decision.way] == ["one_by_one"]
+    assert load.lost == []
+    assert load.whole > 0
+
+
+def test_a_node_comes_the_controller_dies_the_node_goes(small: Controlled) -> None:
     small.add("small-1", 1)
     small.deploy(ARGS)
     assert small.layouts == ["TP1"]
@@ -191,7 +211,7 @@ def test_a_node_comes_the_controller_dies_the_node_goes(small: SmallCluster) -> 
     wait_until(small.completes, 30)
 
 
-def test_half_of_a_two_node_instance_goes(small: SmallCluster) -> None:
+def test_half_of_a_two_node_instance_goes(small: Controlled) -> None:
     for name in ("small-1", "small-2"):
         small.add(name, 1)
     across = {"pp": 2, "across": "nodes"}
@@ -200,7 +220,7 @@ def test_half_of_a_two_node_instance_goes(small: SmallCluster) -> None:
     small.cluster.kill_node("small-2")
     wait_until(lambda: small.layouts == ["TP1"], SECONDS)
     assert small.acted()[0] == "fall_back"
-    event = [one for one in small.record.log.events if one.decision.action == "fall_back"][-1]
+    [event, *_] = small.events()
     assert "2 nodes per instance, 1 node" in event.decision.note
 
     # A layout that its user has set is not replaced; what is missing is said.

@@ -31,7 +31,7 @@ from rayserve_par.control.decide.change_way import (
     usual_step,
     way_of,
 )
-from rayserve_par.control.decide.prospect import Choice, CountBy, Prospect, gain
+from rayserve_par.control.decide.prospect import CountBy, Prospect, gain
 from rayserve_par.control.decide.replan_settings import ReplanSettings
 from rayserve_par.control.decide.replan_state import (
     Action,
@@ -59,8 +59,8 @@ def replan(
         return _back_out(state, memory.trial, memory, settings, Why.FAILED, "it did not start")
     if state.rolling:
         return _keep(Why.ROLLING, f"{state.ready} of {state.target} serve"), memory
-    if memory.then is not None:
-        return _last_step(present, memory.then), replace(memory, then=None)
+    if memory.rolling_out:
+        return _last_step(state, present), replace(memory, rolling_out=False)
     return _at_rest(state, present, memory, settings)
 
 
@@ -122,7 +122,8 @@ def _trial(
     return _back_out(state, trial, memory, settings, Why.WORSE, found) if found else None
 
 
-def _last_step(present: Prospect, wanted: Choice) -> ReplanDecision:
+def _last_step(state: ReplanState, present: Prospect) -> ReplanDecision:
+    wanted = present.choice(max(1, present.count(state.counting, state.rate)))
     return ReplanDecision(
         Action.COUNT,
         Why.LAST_STEP,
@@ -155,7 +156,7 @@ def _back_out(
         memory,
         changed_seconds=state.now_seconds,
         counted_on=state.cluster,
-        then=decision.choice,
+        rolling_out=True,
         window=None,
     )
 
@@ -251,7 +252,7 @@ def _after_change(
         memory,
         changed_seconds=state.now_seconds,
         counted_on=state.cluster,
-        then=decision.choice,
+        rolling_out=True,
         window=None,
         trial=trial,
     )

@@ -113,7 +113,7 @@ def _told(event: ReplanEvent, state: ReplanState, memory: ReplanMemory) -> Repla
         and choice.is_of(state.present)
         and not state.rolling
         and memory.trial is None
-        and memory.then is None
+        and not memory.rolling_out
     )
     if not rolled_out:
         return event

@@ -123,15 +123,15 @@ class Barred:
 class ReplanMemory:
     """What is kept between looks.
 
-    `counted_on` is the cluster that the number was decided for. `then` is the update that ends a
-    roll-out: its number, and Serve's usual way of replacing.
+    `counted_on` is the cluster that the number was decided for. `rolling_out`: a
+    layout was changed, and the last step (change_way.py) is still to be made.
     """
 
     cluster: str = ""
     cluster_since_seconds: float = 0.0
     changed_seconds: float | None = None
     counted_on: str = ""
-    then: Choice | None = None
+    rolling_out: bool = False
     window: Window | None = None
     trial: Trial | None = None
     barred: tuple[Barred, ...] = ()

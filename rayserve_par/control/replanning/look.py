@@ -92,7 +92,7 @@ def state_of(seen: Seen, app: AppState, args: AppArgs, record: ReplanRecord) -> 
         target=app.target_replicas,
         ready=ready,
         others=len(living) - ready,
-        failed=app.failed and ready < app.target_replicas,
+        failed=app.status == "DEPLOY_FAILED" and ready < app.target_replicas,
         candidates=prospects(seen.room, listed),
         missing=missing,
         counting=counting_of(args),

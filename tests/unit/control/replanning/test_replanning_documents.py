@@ -131,7 +131,7 @@ def test_a_record_comes_back_from_json_as_it_was() -> None:
         cluster="2x8xH100",
         changed_seconds=5.0,
         window=window,
-        then=TWO_PP2,
+        rolling_out=True,
         trial=Trial(TP1.choice(1), window, Expectation(0.5, 0.04, 2.0, 0.05), 3.0, window),
         barred=(Barred(Layout(tp=4), False, 99.0),),
     )
