@@ -78,6 +78,10 @@ class Controlled:
             )
         wait_until(self._answers, 30)
 
+    def delete(self) -> None:
+        self.deployer.client.delete([APP, CONTROLLER])
+        wait_until(lambda: not self.deployer.client.apps(), 60)
+
     def _answers(self) -> bool:
         return httpx.get(f"{self.deployer.url}/v1/models").status_code == 200
 
@@ -113,9 +117,9 @@ class Controlled:
 def full(deployer: Deployer) -> Iterator[Controlled]:
     """Two nodes of two GPUs."""
     deployer.delete()
-    yield Controlled(deployer)
-    deployer.client.delete([APP, CONTROLLER])
-    wait_until(lambda: not deployer.client.apps(), 60)
+    made = Controlled(deployer)
+    yield made
+    made.delete()
 
 
 @pytest.fixture
@@ -125,6 +129,7 @@ def small(full: Controlled) -> Iterator[Controlled]:
     full.deployer.client.start(full.deployer.document(ARGS))
     full.remove_all()
     yield full
+    full.delete()
     full.remove_all()
     for name in ("node-1", "node-2"):
         full.add(name, 2)
