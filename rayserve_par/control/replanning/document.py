@@ -45,3 +45,28 @@ def with_step(config: Mapping[str, Any], step: Step, *, sets_number: bool) -> di
     else:
         ours.update(options)
     return {**config, "deployments": entries}
+
+
+def keeping_choices(
+    document: Mapping[str, Any], deployed: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """`document` with the choices for applications whose args are as they were deployed.
+
+    Without it the same config deployed again would replace every instance. `deployed` is by name.
+    """
+    return {
+        **document,
+        "applications": [
+            _keeping(entry, deployed.get(entry.get("name", "default"), {}))
+            for entry in document["applications"]
+        ],
+    }
+
+
+def _keeping(entry: Mapping[str, Any], deployed: Mapping[str, Any]) -> dict[str, Any]:
+    args = dict(deployed.get("args") or {})
+    replanned = args.pop("replanned", None)
+    if replanned is None or args != (entry.get("args") or {}):
+        return dict(entry)
+    kept = {"deployments": deployed["deployments"]} if deployed.get("deployments") else {}
+    return {**kept, **entry, "args": {**args, "replanned": replanned}}

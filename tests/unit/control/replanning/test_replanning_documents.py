@@ -22,7 +22,7 @@ from rayserve_par.control.decide.replan_state import (
 from rayserve_par.control.decide.trial import Expectation, Figures, Window
 from rayserve_par.control.replanning.act import carry_out
 from rayserve_par.control.replanning.controller import controller_args
-from rayserve_par.control.replanning.document import with_choice, with_step
+from rayserve_par.control.replanning.document import keeping_choices, with_choice, with_step
 from rayserve_par.control.replanning.record import ReplanRecord
 from rayserve_par.errors import RefusedError
 from rayserve_par.planning.layout import Layout
@@ -123,6 +123,18 @@ def test_a_layout_that_its_user_has_set_since_stays() -> None:
     client: Any = FakeClient(explicit)
     carry_out(client, "a", CHANGE, Counting(CountBy.FIXED))
     assert client.config == explicit
+
+
+def test_the_same_config_deployed_again_keeps_the_choice() -> None:
+    other = {"name": "b", "args": {"model": "x"}}
+    deployed = with_step(with_choice(APP, TWO_PP2), Step(2, 0, 0.2), sets_number=True)
+    by_name = {"a": deployed, "b": other}
+    again = keeping_choices({"http_options": {}, "applications": [APP, other]}, by_name)
+    assert again == {"http_options": {}, "applications": [deployed, other]}
+    changed = {**APP, "args": {**APP["args"], "target": "latency"}}
+    new = keeping_choices({"applications": [changed, other]}, by_name)
+    assert new == {"applications": [changed, other]}
+    assert keeping_choices({"applications": [APP]}, {}) == {"applications": [APP]}
 
 
 def test_a_record_comes_back_from_json_as_it_was() -> None:
