@@ -3,8 +3,9 @@
 In this order, the first that holds:
 
 1. The user set the layout: keep; where no instance fits, say what is missing.
-2. No instance of the present layout fits the cluster: fall back to the planner's first layout that
-   fits, once the loss has lasted `lost_settle_seconds`; where none fits, say what is missing.
+2. No instance of the present layout fits the cluster, and none serves: fall back to the planner's
+   first layout that fits, once the loss has lasted `lost_settle_seconds`; where none fits, say what
+   is missing.
 3. A new layout failed to start, or is worse in fact (trial.py): back to the former, or to the next
    that fits where that one does not, and bar it.
 4. A roll-out or a trial goes on: wait. A roll-out is over: its last step (change_way.py).
@@ -94,10 +95,13 @@ def _explicit(state: ReplanState) -> ReplanDecision:
 def _fall_back(
     state: ReplanState, memory: ReplanMemory, settings: ReplanSettings
 ) -> tuple[ReplanDecision, ReplanMemory]:
+    if state.ready:
+        return _keep(Why.SETTLING, f"{state.ready} serve, though: {state.missing}"), memory
     fitting = [one for one in state.candidates if one.room]
-    lasted = state.now_seconds - memory.cluster_since_seconds
     if not fitting:
         return ReplanDecision(Action.CANNOT, Why.MISSING, state.missing), memory
+    assert memory.lost_seconds is not None, "set by `seen` where nothing serves or fits"
+    lasted = state.now_seconds - memory.lost_seconds
     if lasted < settings.lost_settle_seconds:
         note = f"no place for the present layout since {lasted:.0f} s: {state.missing}"
         return _keep(Why.SETTLING, note), memory

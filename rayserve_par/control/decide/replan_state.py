@@ -89,6 +89,11 @@ class ReplanState:
     measured: Figures | None = None
 
     @property
+    def lost(self) -> bool:
+        """Whether nothing serves, and the present layout fits nowhere."""
+        return not self.ready and (self.present is None or self.present.room == 0)
+
+    @property
     def rolling(self) -> bool:
         """Whether instances of another layout live, or fewer serve than are wanted and fit."""
         room = self.present.room if self.present else 0
@@ -123,12 +128,14 @@ class Barred:
 class ReplanMemory:
     """What is kept between looks.
 
-    `counted_on` is the cluster that the number was decided for. `rolling_out`: a
+    `counted_on` is the cluster that the number was decided for. `lost_seconds`:
+    since when nothing serves and the present layout fits nowhere. `rolling_out`: a
     layout was changed, and the last step (change_way.py) is still to be made.
     """
 
     cluster: str = ""
     cluster_since_seconds: float = 0.0
+    lost_seconds: float | None = None
     changed_seconds: float | None = None
     counted_on: str = ""
     rolling_out: bool = False
@@ -142,6 +149,8 @@ class ReplanMemory:
         memory = replace(self, barred=tuple(one for one in self.barred if now < one.until_seconds))
         if state.cluster != memory.cluster:
             memory = replace(memory, cluster=state.cluster, cluster_since_seconds=now)
+        since = now if memory.lost_seconds is None else memory.lost_seconds
+        memory = replace(memory, lost_seconds=since if state.lost else None)
         if state.rolling or state.measured is None:
             return memory
         window = (memory.window or Window(now)).after(now, state.measured)

@@ -70,6 +70,8 @@ def state_of(seen: Seen, app: AppState, args: AppArgs, record: ReplanRecord) -> 
     loaded = with_workload(args, workload)
     found = candidates(loaded, seen.cluster)
     now = planned_as(loaded, seen.cluster, deployed)
+    if not now.plans:  # perhaps only for the requests that are seen
+        now = planned_as(args, seen.cluster, deployed)
     listed = list(found.plans)
     former = record.memory.trial.former if record.memory.trial else None
     if former is not None:

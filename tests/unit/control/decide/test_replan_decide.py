@@ -18,6 +18,7 @@ from tests.unit.control.decide.replan_cases import TP1, TP2, TP4, prospect, stat
 
 SETTINGS = ReplanSettings()
 CALM = ReplanMemory(cluster="2x8xH100", cluster_since_seconds=0.0, counted_on="2x8xH100")
+LOST = replace(CALM, lost_seconds=990.0)
 BETTER = replace(TP2, requests_per_second=20.0)
 FIT = Counting(CountBy.FIT)
 
@@ -46,16 +47,24 @@ FIT = Counting(CountBy.FIT)
         (state(TP1, replace(BETTER, excess=1.5)), CALM, Action.KEEP, Why.NO_GAIN),
         (state(replace(TP1, excess=1.5), TP2), CALM, Action.CHANGE, Why.BETTER),
         # The present layout fits no more.
-        (state(replace(TP4, room=0), TP1, ready=0), CALM, Action.FALL_BACK, Why.LOST),
-        (state(None, TP1, ready=0), CALM, Action.FALL_BACK, Why.LOST),
-        (state(replace(TP4, room=0), replace(TP2, room=0)), CALM, Action.CANNOT, Why.MISSING),
-        (state(None), CALM, Action.CANNOT, Why.MISSING),
+        (state(replace(TP4, room=0), TP1, ready=0), LOST, Action.FALL_BACK, Why.LOST),
+        (state(None, TP1, ready=0), LOST, Action.FALL_BACK, Why.LOST),
         (
-            state(replace(TP4, room=0), TP1, cluster="1x8xH100", ready=0),
+            state(replace(TP4, room=0), replace(TP2, room=0), ready=0),
             CALM,
+            Action.CANNOT,
+            Why.MISSING,
+        ),
+        (state(None, ready=0), CALM, Action.CANNOT, Why.MISSING),
+        # What serves is never stopped because the planner would not have it so.
+        (state(None, TP1, ready=1), CALM, Action.KEEP, Why.SETTLING),
+        (
+            state(replace(TP4, room=0), TP1, ready=0),
+            replace(CALM, lost_seconds=991.0),
             Action.KEEP,
             Why.SETTLING,
         ),
+        (state(replace(TP4, room=0), TP1, ready=0), CALM, Action.KEEP, Why.SETTLING),
         # Another number of the same layout.
         (
             state(TP1, TP1, counting=FIT),
@@ -90,7 +99,7 @@ def test_an_outage_is_taken_where_it_is_allowed() -> None:
 
 
 def test_what_cannot_be_says_what_is_missing() -> None:
-    decision, _ = replan(state(None), CALM, SETTINGS)
+    decision, _ = replan(state(None, ready=0), CALM, SETTINGS)
     assert decision.note == "2 nodes per instance, 1 node"
     decision, _ = replan(state(None, explicit=True), CALM, SETTINGS)
     assert decision.note == "2 nodes per instance, 1 node"
@@ -162,7 +171,7 @@ def test_a_layout_that_does_not_start_is_taken_back() -> None:
     [back], memory = life(failed, memory, 1)
     assert (back.action, back.why, back.choice) == (Action.BACK_OUT, Why.FAILED, TP1.choice(2))
     # Of the ones that fit, never the one that failed; and where there is no other, none.
-    [_], memory = life(state(replace(TP4, room=0), TP2, TP1, ready=0), CALM, 1)
+    [_], memory = life(state(replace(TP4, room=0), TP2, TP1, ready=0), LOST, 1)
     [back], _ = life(state(TP2, TP2, TP1, failed=True, ready=0), memory, 1)
     assert back.choice == TP1.choice(2)
     decided, _ = life(state(TP2, TP2, failed=True, ready=0), memory, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayserve_par.control.decide.change_way import Way, first_step
@@ -81,6 +81,7 @@ def carried_out(seen: ReplanState, memory: ReplanMemory) -> tuple[list[Action], 
     return found, seen
 
 
+@settings(deadline=None)
 @given(states())
 def test_constant_cluster_and_load_see_at_most_one_change(seen: ReplanState) -> None:
     actions, _ = carried_out(seen, ReplanMemory())
@@ -92,7 +93,8 @@ def test_constant_cluster_and_load_see_at_most_one_change(seen: ReplanState) -> 
 
 @given(states())
 def test_nothing_that_does_not_fit_is_decided(seen: ReplanState) -> None:
-    decision, _ = replan(seen, ReplanMemory(cluster=seen.cluster), SETTINGS)
+    memory = ReplanMemory(cluster=seen.cluster, lost_seconds=0.0)
+    decision, _ = replan(seen, memory, SETTINGS)
     if decision.acts:
         assert decision.predicted is not None
         assert decision.choice is not None
