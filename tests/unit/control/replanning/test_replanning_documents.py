@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 pytest.importorskip("ray", reason="the controller's modules need Ray")
 
@@ -180,3 +182,20 @@ def test_controller_args() -> None:
     args = controller_args({"look_seconds": 2, "replan": {"allow_outage": True}})
     assert args.settings.allow_outage
     assert args.settings.least_gain == 0.15
+
+
+ROOT = Path(__file__).parents[4]
+
+
+def test_every_reason_has_a_row_in_the_docs() -> None:
+    page = (ROOT / "docs" / "replanning.md").read_text(encoding="utf-8")
+    assert [why for why in Why if f"| `{why}` |" not in page] == []
+
+
+def test_the_example_config_is_one() -> None:
+    text = (ROOT / "configs" / "tiny-llama-replan.yaml").read_text(encoding="utf-8")
+    model, controller = yaml.safe_load(text)["applications"]
+    assert parse_args(model["args"], model["name"]).layout == "auto"
+    assert controller["import_path"] == "rayserve_par:build_controller"
+    assert controller["route_prefix"] is None
+    assert controller_args(controller["args"]).settings.settle_seconds == 60
