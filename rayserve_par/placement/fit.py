@@ -166,13 +166,6 @@ def _check_free(placement: Placement, nodes: Sequence[NodeState], instances: int
         )
 
 
-def instances_that_fit(placement: Placement, nodes: Sequence[NodeState]) -> int:
-    """Instances that the GPUs and CPUs which are free now hold."""
-    room = _room(placement, nodes, [_free_slots(placement, node) for node in nodes])
-    heads = sum(min(_slots(placement, node.gpus_free), int(node.cpus_free)) for node in nodes)
-    return min(room, heads)
-
-
 def check_fit(placement: Placement, nodes: Sequence[NodeState], instances: int) -> None:
     """Return where `nodes` hold `instances` instances; raise RefusedError with the numbers if not.
 
@@ -189,3 +182,11 @@ def check_fit(placement: Placement, nodes: Sequence[NodeState], instances: int) 
         )
     _check_totals(placement, with_gpus, instances)
     _check_free(placement, with_gpus, instances)
+
+
+def free_room(placement: Placement, nodes: Sequence[NodeState]) -> int:
+    """How many further instances fit what is free on `nodes` now; 0 where none does."""
+    with_gpus = [node for node in nodes if node.gpus_total > 0]
+    slots = [_free_slots(placement, node) for node in with_gpus]
+    heads = sum(min(_slots(placement, one.gpus_free), int(one.cpus_free)) for one in with_gpus)
+    return min(_room(placement, with_gpus, slots), heads)

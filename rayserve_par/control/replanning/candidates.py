@@ -13,7 +13,7 @@ from functools import lru_cache
 from rayserve_par.control.decide.prospect import Prospect
 from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.cluster import Cluster
-from rayserve_par.placement.fit import NodeState, check_fit, instances_that_fit
+from rayserve_par.placement.fit import NodeState, check_fit, free_room
 from rayserve_par.planning.plan import Plan
 from rayserve_par.serving.app import placement_of, plan_for
 from rayserve_par.serving.config import AppArgs, LayoutArgs, ReplannedArgs, WorkloadArgs
@@ -45,7 +45,7 @@ class Room:
         nodes = self._of(made)
         group = made.node_group
         places = [
-            instances_that_fit(placement, freed(nodes, [one]))
+            free_room(placement, freed(nodes, [one]))
             for one in self.held
             if one.gpus_held >= made.layout.gpus
         ]
@@ -54,8 +54,8 @@ class Room:
             node_group=f"{group.gpus_per_node}x{group.gpu.name}",
             across_nodes=made.across_nodes,
             gpus_taken=made.gpus_taken / made.instances,
-            room=instances_that_fit(placement, freed(nodes, self.held)),
-            beside=instances_that_fit(placement, nodes),
+            room=free_room(placement, freed(nodes, self.held)),
+            beside=free_room(placement, nodes),
             in_place=len(places) == len(self.held) and all(places),
             requests_per_second=point.requests_per_second,
             ttft_seconds=point.ttft_seconds,

@@ -11,7 +11,7 @@ pytest.importorskip("ray", reason="placement groups are Ray's")
 from rayserve_par.control.replanning.candidates import Room, candidates, planned_as, prospects
 from rayserve_par.hardware.cluster import parse_cluster
 from rayserve_par.placement.bundles import placement_for
-from rayserve_par.placement.fit import NodeState, instances_that_fit
+from rayserve_par.placement.fit import NodeState, free_room
 from rayserve_par.planning.layout import Layout
 from rayserve_par.serving.config import LayoutArgs, parse_args
 from rayserve_par.serving.held_groups import HeldGroup, freed, groups_of
@@ -40,11 +40,9 @@ def room(*nodes: NodeState, held: tuple[HeldGroup, ...] = ()) -> Room:
         (Layout(pp=2), True, [node("a", 2, cpus=0), node("b", 2, cpus=1)], 1),
     ],
 )
-def test_instances_that_fit(
-    layout: Layout, across: bool, nodes: list[NodeState], instances: int
-) -> None:
+def test_free_room(layout: Layout, across: bool, nodes: list[NodeState], instances: int) -> None:
     placement = placement_for(layout, across_nodes=across, gpus_per_node=2)
-    assert instances_that_fit(placement, nodes) == instances
+    assert free_room(placement, nodes) == instances
 
 
 ARGS = parse_args({"model": "tiny-llama", "target": "latency", "mock_engine": {}}, "a")
