@@ -47,6 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "build_controller": "rayserve_par.control.replanning.controller",
     "Cluster": "rayserve_par.hardware",
     "cluster_from_mapping": "rayserve_par.hardware",
     "parse_cluster": "rayserve_par.hardware",
@@ -62,7 +63,6 @@ _HOMES = {
     "plan_from_json": "rayserve_par.planning.plan_json",
     "plan_to_json": "rayserve_par.planning.plan_json",
     "build_app": "rayserve_par.serving.app",
-    "build_controller": "rayserve_par.control.replanning.controller",
 }
 
 

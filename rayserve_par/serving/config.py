@@ -83,13 +83,6 @@ class LayoutArgs(StrictModel):
         return LayoutRequest(tp=self.tp, pp=self.pp, dp=self.dp, ep=self.ep, across=self.across)
 
 
-class ReplannedArgs(LayoutArgs):
-    """What the re-planner chose where `layout` is auto; it writes this, people need not."""
-
-    _subject: ClassVar[str] = "replanned"
-    instances: PositiveInt = 1
-
-
 class AutoscalingArgs(StrictModel):
     """Ray Serve's own scaling by ongoing requests; the target is always set."""
 
@@ -134,6 +127,13 @@ class WorkloadArgs(StrictModel):
         )
 
 
+class ReplannedArgs(LayoutArgs):
+    """What the re-planner chose where `layout` is auto; it writes this, people need not."""
+
+    _subject: ClassVar[str] = "replanned"
+    instances: PositiveInt = 1
+
+
 class AppArgs(StrictModel):
     """One model, how it is laid out and how many instances serve it.
 
@@ -175,16 +175,16 @@ class AppArgs(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _one_layout(self) -> Self:
-        if self.replanned is not None and self.layout != "auto":
-            raise ValueError("replanned goes with layout: auto only; leave one of them out")
-        return self
-
-    @model_validator(mode="after")
     def _names_differ(self) -> Self:
         for name in self.aliases:
             if self.public_names.count(name) > 1:
                 raise ValueError(f"aliases: {name!r} is a name of this model already")
+        return self
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Self:
+        if self.replanned is not None and self.layout != "auto":
+            raise ValueError("replanned goes with layout: auto only; leave one of them out")
         return self
 
     @model_validator(mode="after")
