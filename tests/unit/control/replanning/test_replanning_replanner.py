@@ -23,7 +23,9 @@ from rayserve_par.planning.layout import Layout
 from rayserve_par.serving.held_groups import HeldGroup
 from rayserve_par.serving.rank_table import InstanceRecord
 
-SETTINGS = ReplanSettings(settle_seconds=5.0, lost_settle_seconds=2.0, least_interval_seconds=0.0)
+SETTINGS = ReplanSettings(
+    settle_seconds=5.0, lost_settle_seconds=2.0, least_interval_seconds=0.0, trial_seconds=40.0
+)
 ARGS: dict[str, Any] = {"model": "tiny-llama", "target": "latency", "mock_engine": {}}
 
 
@@ -244,3 +246,23 @@ def test_the_load_is_the_scaling_policys_while_it_is_fresh(
     assert outcome.state.isl == isl
     window = world.record.memory.window
     assert (window.weight if window else 0.0) == weight
+
+
+def test_a_layout_that_is_slower_in_fact_is_taken_back_and_not_tried_again(world: World) -> None:
+    def measured(tpot_seconds: float) -> None:
+        world.statuses = (replace(STATUS, seconds=world.now + 100, tpot_seconds=tpot_seconds),)
+
+    measured(0.03)
+    world.nodes["b"] = 2
+    assert looks(world, 6) == ["better"]
+    world.rolled_out(Layout(tp=2), "b")
+    measured(0.08)
+    assert looks(world, 30) == ["last_step"]
+    measured(0.08)
+    assert looks(world, 30) == ["worse"]
+    assert world.args["replanned"]["tp"] == 1
+    assert "TPOT 80 ms breaks 50 ms, was 30" in world.record.log.events[-1].decision.note
+    world.rolled_out(Layout(tp=1), "a")
+    measured(0.03)
+    assert looks(world, 60) == ["last_step"]
+    assert world.deployed == 4
