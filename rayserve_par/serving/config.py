@@ -128,9 +128,13 @@ class WorkloadArgs(StrictModel):
 
 
 class ReplannedArgs(LayoutArgs):
-    """What the re-planner chose where `layout` is auto; it writes this, people need not."""
+    """What the re-planner chose where `layout` is auto; it writes this, people need not.
+
+    `nodes` are those that it was chosen for, by GPUs and kind: "8xH200".
+    """
 
     _subject: ClassVar[str] = "replanned"
+    nodes: str | None = None
     instances: PositiveInt = 1
 
 

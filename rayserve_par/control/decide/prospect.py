@@ -48,10 +48,14 @@ class Counting:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A layout with a number of instances, as a deployment is told."""
+    """A layout with a number of instances, as a deployment is told.
+
+    `node_group` is the shape of the nodes, such as "8xH200".
+    """
 
     layout: Layout
     across_nodes: bool
+    node_group: str
     instances: int
 
     @property
@@ -62,7 +66,8 @@ class Choice:
 
     def is_of(self, prospect: Prospect) -> bool:
         """Whether it is this layout."""
-        return (self.layout, self.across_nodes) == (prospect.layout, prospect.across_nodes)
+        mine = (self.layout, self.across_nodes, self.node_group)
+        return mine == (prospect.layout, prospect.across_nodes, prospect.node_group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Prospect:
 
     def choice(self, instances: int) -> Choice:
         """This layout with so many instances."""
-        return Choice(self.layout, self.across_nodes, instances)
+        return Choice(self.layout, self.across_nodes, self.node_group, instances)
 
     def count(self, counting: Counting, rate: float | None) -> int:
         """Instances to run, 0 where none fits; `rate` in requests per second."""

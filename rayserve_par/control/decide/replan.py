@@ -149,7 +149,7 @@ def _back_out(
     present = state.present
     assert present is not None, "a layout that fits nowhere is fallen back from instead"
     until = state.now_seconds + settings.barred_seconds
-    barred = (*memory.barred, Barred(present.layout, present.across_nodes, until))
+    barred = (*memory.barred, Barred(present.choice(state.target), until))
     memory = replace(memory, barred=barred, trial=None)
     fitting = [one for one in state.candidates if one.room and not memory.is_barred(one)]
     former = [one for one in fitting if trial.former and trial.former.is_of(one)]

@@ -12,7 +12,6 @@ from enum import StrEnum
 from rayserve_par.control.decide.change_way import Step, Way
 from rayserve_par.control.decide.prospect import Choice, Counting, Prospect
 from rayserve_par.control.decide.trial import Expectation, Figures, Window
-from rayserve_par.planning.layout import Layout
 
 
 class Action(StrEnum):
@@ -119,8 +118,7 @@ class Trial:
 class Barred:
     """A layout that was taken back, and until when it is not tried again."""
 
-    layout: Layout
-    across_nodes: bool
+    choice: Choice
     until_seconds: float
 
 
@@ -162,10 +160,7 @@ class ReplanMemory:
 
     def is_barred(self, prospect: Prospect) -> bool:
         """Whether this layout was taken back lately."""
-        return any(
-            (one.layout, one.across_nodes) == (prospect.layout, prospect.across_nodes)
-            for one in self.barred
-        )
+        return any(one.choice.is_of(prospect) for one in self.barred)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from rayserve_par.control.decide.prospect import Prospect
 from rayserve_par.errors import RefusedError
@@ -16,11 +17,11 @@ from rayserve_par.hardware.cluster import Cluster
 from rayserve_par.placement.fit import NodeState, check_fit, free_room
 from rayserve_par.planning.plan import Plan
 from rayserve_par.serving.app import placement_of, plan_for
-from rayserve_par.serving.config import AppArgs, LayoutArgs, ReplannedArgs, WorkloadArgs
+from rayserve_par.serving.config import AppArgs, ReplannedArgs, WorkloadArgs
 from rayserve_par.serving.held_groups import HeldGroup, freed
 from rayserve_par.serving.model_store.locate import Model, locate_model
 
-_MOST_CANDIDATES = 8
+_MOST_CANDIDATES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Room:
         ]
         return Prospect(
             layout=made.layout,
-            node_group=f"{group.gpus_per_node}x{group.gpu.name}",
+            node_group=group.shape,
             across_nodes=made.across_nodes,
             gpus_taken=made.gpus_taken / made.instances,
             room=free_room(placement, freed(nodes, self.held)),
@@ -84,8 +85,8 @@ def candidates(args: AppArgs, cluster: Cluster) -> Planned:
     return _candidates(_for_one(args, None).model_dump_json(), cluster)
 
 
-def planned_as(args: AppArgs, cluster: Cluster, layout: LayoutArgs) -> Planned:
-    """One instance with this layout."""
+def planned_as(args: AppArgs, cluster: Cluster, layout: ReplannedArgs) -> Planned:
+    """One instance with this layout, on the nodes that it names."""
     return _planned_as(_for_one(args, layout).model_dump_json(), cluster)
 
 
@@ -94,14 +95,17 @@ def with_workload(args: AppArgs, workload: WorkloadArgs) -> AppArgs:
     return args.model_copy(update={"workload": workload})
 
 
-def _for_one(args: AppArgs, layout: LayoutArgs | None) -> AppArgs:
-    """`args` for one instance, with this layout or with the planner's choice."""
-    replanned = (
-        None if layout is None else ReplannedArgs(**layout.model_dump(exclude={"instances"}))
-    )
-    return args.model_copy(
-        update={"layout": "auto", "replanned": replanned, "num_replicas": 1, "autoscaling": None}
-    )
+def _for_one(args: AppArgs, layout: ReplannedArgs | None) -> AppArgs:
+    """`args` for one instance, with this layout or with the planner's choice.
+
+    What one instance of a given layout does is the same at every rate.
+    """
+    changes: dict[str, Any] = {"layout": "auto", "num_replicas": 1, "autoscaling": None}
+    if layout is None:
+        return args.model_copy(update={**changes, "replanned": None})
+    workload = args.workload and args.workload.model_copy(update={"rate": None})
+    one = layout.model_copy(update={"instances": 1})
+    return args.model_copy(update={**changes, "replanned": one, "workload": workload})
 
 
 @lru_cache(maxsize=64)
@@ -111,13 +115,13 @@ def _candidates(args_json: str, cluster: Cluster) -> Planned:
         return chosen
     [best] = chosen.plans
     args = AppArgs.model_validate_json(args_json)
-    plans = [best]
-    for runner_up in best.runner_ups:
-        layout = runner_up.layout
-        asked = LayoutArgs(tp=layout.tp, pp=layout.pp, dp=layout.dp, ep=layout.ep)
-        found = planned_as(args, cluster, asked).plans
-        if found and len(plans) < _MOST_CANDIDATES:
-            plans.append(found[0])
+    shapes = {group.name: group.shape for group in cluster.node_groups}
+    asked = [(best.layout, best.node_group.shape)]
+    asked += [(one.layout, shapes[one.node_group]) for one in best.runner_ups]
+    plans: list[Plan] = []
+    for layout, nodes in asked[:_MOST_CANDIDATES]:
+        given = ReplannedArgs(tp=layout.tp, pp=layout.pp, dp=layout.dp, ep=layout.ep, nodes=nodes)
+        plans += planned_as(args, cluster, given).plans
     return Planned(tuple(plans))
 
 

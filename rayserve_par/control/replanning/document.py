@@ -25,6 +25,7 @@ def with_choice(config: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
         "dp": layout.dp,
         "ep": layout.ep,
         "across": "nodes" if choice.across_nodes else "auto",
+        "nodes": choice.node_group,
         "instances": choice.instances,
     }
     return {**config, "args": {**(config.get("args") or {}), "replanned": replanned}}

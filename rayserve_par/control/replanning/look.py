@@ -26,8 +26,9 @@ from rayserve_par.control.replanning.candidates import (
 from rayserve_par.control.replanning.record import ReplanRecord
 from rayserve_par.control.serve_client import AppState
 from rayserve_par.hardware.cluster import Cluster
+from rayserve_par.planning.plan import Plan
 from rayserve_par.planning.request import Target, Workload
-from rayserve_par.serving.config import AppArgs, LayoutArgs, WorkloadArgs
+from rayserve_par.serving.config import AppArgs, ReplannedArgs, WorkloadArgs
 
 FRESH_SECONDS = 60.0
 _USUAL_START_SECONDS = 60.0
@@ -63,12 +64,12 @@ def state_of(seen: Seen, app: AppState, args: AppArgs, record: ReplanRecord) -> 
     """
     status = seen.status_of(app.name)
     living = [view for view in seen.instances if view.record.app == app.name]
-    deployed = _deployed(args, living, record.known)
-    if deployed is None:
-        return None
     workload = _workload(args, status)
     loaded = with_workload(args, workload)
     found = candidates(loaded, seen.cluster)
+    deployed = _deployed(args, living, record.known, found.plans)
+    if deployed is None:
+        return None
     now = planned_as(loaded, seen.cluster, deployed)
     if not now.plans:  # perhaps only for the requests that are seen
         now = planned_as(args, seen.cluster, deployed)
@@ -122,32 +123,39 @@ def counting_of(args: AppArgs) -> Counting:
 
 
 def _deployed(
-    args: AppArgs, living: Sequence[InstanceView], known: Choice | None
-) -> LayoutArgs | None:
-    """The layout that Serve was last told, or that of the most instances, or the last known."""
+    args: AppArgs, living: Sequence[InstanceView], known: Choice | None, planned: Sequence[Plan]
+) -> ReplannedArgs | None:
+    """The layout that Serve was last told, or that of the most instances, or the last known.
+
+    Instances that the planner laid out by itself are where it would lay them out now, if so at all.
+    """
     if args.layout != "auto":
-        return args.layout
+        return ReplannedArgs(**args.layout.model_dump())
     if args.replanned is not None:
-        return LayoutArgs(**args.replanned.model_dump(exclude={"instances"}))
+        return args.replanned
     layouts = Counter(view.layout for view in living)
-    if layouts:
-        [(layout, _)] = layouts.most_common(1)
-        return LayoutArgs(tp=layout.tp, pp=layout.pp, dp=layout.dp, ep=layout.ep)
-    return None if known is None else _args_of(known)
+    if not layouts:
+        return None if known is None else _args_of(known)
+    [(layout, _)] = layouts.most_common(1)
+    nodes = next((one.node_group.shape for one in planned if one.layout == layout), None)
+    if known is not None and known.layout == layout:
+        nodes = known.node_group
+    return ReplannedArgs(tp=layout.tp, pp=layout.pp, dp=layout.dp, ep=layout.ep, nodes=nodes)
 
 
-def _args_of(choice: Choice) -> LayoutArgs:
+def _args_of(choice: Choice) -> ReplannedArgs:
     layout = choice.layout
-    return LayoutArgs(
+    return ReplannedArgs(
         tp=layout.tp,
         pp=layout.pp,
         dp=layout.dp,
         ep=layout.ep,
         across="nodes" if choice.across_nodes else "auto",
+        nodes=choice.node_group,
     )
 
 
-def _is(view: InstanceView, deployed: LayoutArgs) -> bool:
+def _is(view: InstanceView, deployed: ReplannedArgs) -> bool:
     return view.layout == deployed.request().layout
 
 

@@ -31,7 +31,7 @@ from rayserve_par.planning.layout import Layout
 from rayserve_par.serving.config import parse_args
 from tests.unit.control.decide.replan_cases import TP1, TP2, state
 
-TWO_PP2 = Choice(Layout(pp=2), True, 2)
+TWO_PP2 = Choice(Layout(pp=2), True, "8xH200", 2)
 APP: dict[str, Any] = {"name": "a", "args": {"model": "tiny-llama", "layout": "auto"}}
 
 
@@ -45,6 +45,7 @@ def test_the_choice_stands_beside_the_users_auto_and_is_obeyed() -> None:
     assert args.layout_request.across == "nodes"
     assert args.replanned is not None
     assert args.replanned.instances == 2
+    assert args.replanned.nodes == "8xH200"
 
 
 def test_a_choice_beside_a_users_layout_is_refused() -> None:
@@ -147,7 +148,7 @@ def test_a_record_comes_back_from_json_as_it_was() -> None:
         window=window,
         rolling_out=True,
         trial=Trial(TP1.choice(1), window, Expectation(0.5, 0.04, 2.0, 0.05), 3.0, window),
-        barred=(Barred(Layout(tp=4), False, 99.0),),
+        barred=(Barred(TWO_PP2, 99.0),),
     )
     log = ReplanLog().after("a", state(TP1, TP2), memory, CHANGE, carried_out=True)
     record = ReplanRecord("{}", 7.0, memory, log, TWO_PP2, CHANGE, CHANGE, "acting")

@@ -127,7 +127,8 @@ def test_a_node_comes_and_the_layout_changes_once(world: World) -> None:
     assert looks(world, 5) == []
     assert looks(world, 1) == ["better"]
     assert world.args["replanned"] == {
-        "tp": 2, "pp": 1, "dp": 1, "ep": 1, "across": "auto", "instances": 1,
+        "tp": 2, "pp": 1, "dp": 1, "ep": 1, "across": "auto", "nodes": "2xlogical-cpu",
+        "instances": 1,
     }  # fmt: skip
     assert world.deployments[0]["max_surge_percent"] == 100
     assert looks(world, 5) == []  # the old instance still lives

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 pytest.importorskip("ray", reason="placement groups are Ray's")
 
+from rayserve_par.control.replanning import candidates as module
 from rayserve_par.control.replanning.candidates import Room, candidates, planned_as, prospects
+from rayserve_par.control.replanning.document import with_choice
+from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.cluster import parse_cluster
+from rayserve_par.model.known import known_model
 from rayserve_par.placement.bundles import placement_for
 from rayserve_par.placement.fit import NodeState, free_room
 from rayserve_par.planning.layout import Layout
-from rayserve_par.serving.config import LayoutArgs, parse_args
+from rayserve_par.serving.app import plan_for
+from rayserve_par.serving.config import ReplannedArgs, parse_args
 from rayserve_par.serving.held_groups import HeldGroup, freed, groups_of
 
 CLUSTER = parse_cluster("2x2xlogical-cpu")
@@ -46,7 +52,7 @@ def test_free_room(layout: Layout, across: bool, nodes: list[NodeState], instanc
 
 
 ARGS = parse_args({"model": "tiny-llama", "target": "latency", "mock_engine": {}}, "a")
-TP1, TP2 = LayoutArgs(tp=1), LayoutArgs(tp=2)
+TP1, TP2 = ReplannedArgs(tp=1), ReplannedArgs(tp=2)
 ON_A = HeldGroup({"a": 1.0}, {"a": 1.0})
 BOTH_OF_A = HeldGroup({"a": 2.0}, {"a": 1.0})
 
@@ -62,7 +68,7 @@ BOTH_OF_A = HeldGroup({"a": 2.0}, {"a": 1.0})
     ],
 )
 def test_a_prospects_room(
-    asked: LayoutArgs,
+    asked: ReplannedArgs,
     nodes: list[NodeState],
     held: tuple[HeldGroup, ...],
     found: tuple[int, int, bool],
@@ -83,7 +89,9 @@ def test_the_planners_choice_is_first_and_its_numbers_are_those_of_the_explicit_
 
 
 def test_what_does_not_fit_says_what_is_missing() -> None:
-    two_nodes = planned_as(ARGS, parse_cluster("1x2xlogical-cpu"), LayoutArgs(pp=2, across="nodes"))
+    two_nodes = planned_as(
+        ARGS, parse_cluster("1x2xlogical-cpu"), ReplannedArgs(pp=2, across="nodes")
+    )
     assert two_nodes.plans == ()
     assert "2 nodes per instance, 1 node" in two_nodes.refusal
     [made] = planned_as(ARGS, CLUSTER, TP2).plans
@@ -116,3 +124,26 @@ def test_groups_of_an_application_are_known_by_serves_names(
     assert [one.gpus_held for one in found] == [2.0, 1.0]
     [first, second] = freed([node("n1", 0), node("n2", 2)], found)
     assert (first.gpus_free, second.gpus_free) == (2.0, 2.0)
+
+
+def test_on_a_mixed_cluster_a_choice_stays_on_the_nodes_that_it_was_made_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = known_model("openai/gpt-oss-120b")
+    model: Any = SimpleNamespace(spec=spec, load_path="m")
+    monkeypatch.setattr(module, "_model", lambda _: model)
+    args = parse_args({"model": "openai/gpt-oss-120b"}, "a")
+    mixed = parse_cluster("2x8xH100,1x8xH200")
+    plans = candidates(args, mixed).plans
+    auto = plan_for(args, model, mixed)
+    assert plans[0].layout == auto.layout
+    assert plans[0].node_group.gpu.name == auto.node_group.gpu.name == "H200"
+    prospects_there = [room(node("a", 8)).prospect(one) for one in plans]
+    for one in prospects_there:
+        args_there = parse_args(with_choice({"args": {"model": "m"}}, one.choice(1))["args"], "a")
+        made = plan_for(args_there, model, mixed)
+        assert (made.layout, made.node_group.shape) == (one.layout, one.node_group)
+    gone = parse_cluster("2x8xH100")
+    lost = parse_args({"model": "m", "replanned": {"tp": 1, "nodes": "8xH200"}}, "a")
+    with pytest.raises(RefusedError, match="nodes of 8xH200; the cluster has 2x8xH100"):
+        plan_for(lost, model, gone)
