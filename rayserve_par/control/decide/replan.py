@@ -7,7 +7,7 @@ In this order, the first that holds:
    first layout that fits, once the loss has lasted `lost_settle_seconds`; where none fits, say what
    is missing.
 3. A new layout failed to start, or is worse in fact (trial.py): back to the former, or to the next
-   that fits where that one does not, and bar it.
+   that fits where that one does not, and bar it. What serves is not stopped for it, as in 5.
 4. A roll-out or a trial goes on: wait. A roll-out is over: its last step (change_way.py).
 5. The cluster is the same for `settle_seconds`, and the last change `least_interval_seconds` ago:
    the planner's first layout that is not barred is taken if it is better than the present one by
@@ -95,8 +95,8 @@ def _explicit(state: ReplanState) -> ReplanDecision:
 def _fall_back(
     state: ReplanState, memory: ReplanMemory, settings: ReplanSettings
 ) -> tuple[ReplanDecision, ReplanMemory]:
-    if state.ready:
-        return _keep(Why.SETTLING, f"{state.ready} serve, though: {state.missing}"), memory
+    if state.living:
+        return _keep(Why.SETTLING, f"{state.living} serve, though: {state.missing}"), memory
     fitting = [one for one in state.candidates if one.room]
     if not fitting:
         return ReplanDecision(Action.CANNOT, Why.MISSING, state.missing), memory
@@ -156,6 +156,9 @@ def _back_out(
     if not fitting:
         return _keep(Why.MISSING, f"{note}, and no other layout fits"), memory
     decision = _change(state, (former or fitting)[0], Action.BACK_OUT, why, note)
+    if decision.way is Way.ALL_AT_ONCE and state.living and not settings.allow_outage:
+        left = f"{note}; what serves stays, since the way back would leave nothing serving"
+        return _keep(Why.OUTAGE, left, decision.predicted), memory
     return decision, replace(
         memory,
         changed_seconds=state.now_seconds,
@@ -222,15 +225,15 @@ def _change(
     state: ReplanState, taken: Prospect, action: Action, why: Why, note: str
 ) -> ReplanDecision:
     wanted = max(1, taken.count(state.counting, state.rate))
-    way = way_of(state.present, state.ready, taken, wanted, state.rate)
-    cost = cost_gpu_seconds(way, state.present, state.ready, taken, wanted, state.start_seconds)
+    way = way_of(state.present, state.living, taken, wanted, state.rate)
+    cost = cost_gpu_seconds(way, state.present, state.living, taken, wanted, state.start_seconds)
     return ReplanDecision(
         action,
         why,
         note,
         choice=taken.choice(wanted),
         way=way,
-        step=first_step(way, state.ready, taken, wanted),
+        step=first_step(way, state.living, taken, wanted),
         cost_gpu_seconds=cost,
         predicted=taken,
     )

@@ -89,8 +89,13 @@ class ReplanState:
 
     @property
     def lost(self) -> bool:
-        """Whether nothing serves, and the present layout fits nowhere."""
-        return not self.ready and (self.present is None or self.present.room == 0)
+        """Whether nothing lives, and the present layout fits nowhere."""
+        return not self.living and (self.present is None or self.present.room == 0)
+
+    @property
+    def living(self) -> int:
+        """Instances of any layout."""
+        return self.ready + self.others
 
     @property
     def rolling(self) -> bool:

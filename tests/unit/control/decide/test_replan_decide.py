@@ -174,7 +174,25 @@ def test_a_layout_that_does_not_start_is_taken_back() -> None:
     [_], memory = life(state(replace(TP4, room=0), TP2, TP1, ready=0), LOST, 1)
     [back], _ = life(state(TP2, TP2, TP1, failed=True, ready=0), memory, 1)
     assert back.choice == TP1.choice(2)
+    assert back.way is Way.ALL_AT_ONCE
     decided, _ = life(state(TP2, TP2, failed=True, ready=0), memory, 1)
+    assert decided == []
+
+
+def test_the_way_back_does_not_stop_the_last_one_that_serves() -> None:
+    [_], memory = life(state(TP1, BETTER, TP1, target=1, ready=1), CALM, 1)
+    full = replace(TP1, beside=0, in_place=False)
+    failed = state(BETTER, BETTER, full, failed=True, target=1, ready=0, others=1)
+    decision, after = replan(failed, memory, SETTINGS)
+    assert (decision.action, decision.why) == (Action.KEEP, Why.OUTAGE)
+    assert after.is_barred(BETTER)
+    decision, _ = replan(failed, memory, replace(SETTINGS, allow_outage=True))
+    assert decision.action is Action.BACK_OUT
+
+
+def test_old_instances_serve_on_where_the_new_ones_find_no_place() -> None:
+    taken = replace(BETTER, room=0)
+    decided, _ = life(state(taken, taken, TP1, ready=0, others=2), LOST, 100)
     assert decided == []
 
 
