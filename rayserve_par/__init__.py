@@ -1,6 +1,7 @@
 """rayserve_par: topology-aware serving of large language models on Ray.
 
-`import_path: rayserve_par:build_app` is what a Ray Serve config names. The planner in Python:
+`import_path: rayserve_par:build_app` is what a Ray Serve config names for a model, and
+`rayserve_par:build_controller` for the controller. The planner in Python:
 
     from rayserve_par import Target, known_model, parse_cluster, plan
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rayserve_par.control.live.application import build_app
+    from rayserve_par.control.replanning.controller import build_controller
     from rayserve_par.hardware import Cluster, cluster_from_mapping, parse_cluster
     from rayserve_par.model import ModelSpec, known_model, model_spec_from_config
     from rayserve_par.planning import Layout, LayoutRequest, Plan, Target, Workload, plan
@@ -34,6 +36,7 @@ __all__ = [
     "Workload",
     "__version__",
     "build_app",
+    "build_controller",
     "cluster_from_mapping",
     "known_model",
     "model_spec_from_config",
@@ -44,6 +47,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "build_controller": "rayserve_par.control.replanning.controller",
     "Cluster": "rayserve_par.hardware",
     "cluster_from_mapping": "rayserve_par.hardware",
     "parse_cluster": "rayserve_par.hardware",

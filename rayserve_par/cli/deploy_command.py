@@ -35,6 +35,7 @@ def deploy(
     )
     from rayserve_par.cli.connect import connect
     from rayserve_par.control.config_file import read_config
+    from rayserve_par.control.replanning.document import keeping_choices
     from rayserve_par.control.serve_client import ServeClient
 
     console = Console(highlight=False)
@@ -46,7 +47,9 @@ def deploy(
     if dry_run:
         console.print("Nothing was deployed (--dry-run).")
         return
-    document = read.document if replace else client.beside_deployed(read.document)
+    deployed = {one.name: one.config for one in client.apps()}
+    kept = keeping_choices(read.document, deployed)
+    document = kept if replace else client.beside_deployed(kept)
     if connection.http_port is not None:
         document = on_loopback(document, connection.http_port)
     try:

@@ -19,6 +19,7 @@ from rayserve_par.cli.keys_command import keys
 from rayserve_par.cli.manifest_command import manifest
 from rayserve_par.cli.models_command import models
 from rayserve_par.cli.plan_command import plan
+from rayserve_par.cli.replan_command import replan
 from rayserve_par.cli.serve_command import serve
 from rayserve_par.cli.simulate_command import simulate
 from rayserve_par.cli.status_command import status
@@ -41,6 +42,7 @@ for command in (
     status,
     top,
     events,
+    replan,
     delete,
     drain_node,
     models,

@@ -42,11 +42,14 @@ def render(
     seen: Observation, controls: Mapping[str, AppControl], now_seconds: float
 ) -> RenderableType:
     """An observation as tables and the picture of the nodes."""
-    apps = Table("application", "status", "instances", "message", box=None, pad_edge=False)
+    apps = Table(
+        "application", "status", "instances", "layout", "message", box=None, pad_edge=False
+    )
     for app in seen.apps:
         states = [str(replica["state"]).lower() for replica in app.replicas]
         counts = ", ".join(f"{states.count(s)} {s}" for s in sorted(set(states))) or "none"
-        apps.add_row(app.name, app.status, counts, _short(app.message or app.deployment_message))
+        message = _short(app.message or app.deployment_message)
+        apps.add_row(app.name, app.status, counts, layout_told(app.config), message)
     parts: list[RenderableType] = [apps, *_controllers(controls, now_seconds)]
     for name, reason in seen.missing.items():
         parts.append(Text(f"\n{name} cannot start all of its instances: {reason}", style="red"))
@@ -99,6 +102,24 @@ def _controllers(
                 yield Text(f"{control.app}: {problem}", style="red")
 
 
+def layout_told(config: Mapping[str, Any]) -> str:
+    """What an application's config says of the layout: the user's word, and the controller's."""
+    args = config.get("args") or {}
+    if "model" not in args:
+        return ""
+    told = args.get("layout", "auto")
+    if told != "auto":
+        return f"set: {_label(told)}"
+    replanned = args.get("replanned")
+    return "auto" if replanned is None else f"auto, re-planned: {_label(replanned)}"
+
+
+def _label(layout: Mapping[str, Any]) -> str:
+    from rayserve_par.planning.layout import Layout
+
+    return Layout(**{key: layout.get(key, 1) for key in ("tp", "pp", "dp", "ep")}).label
+
+
 def _short(message: str) -> str:
     lines = message.strip().splitlines()
     return lines[-1][:120] if lines else ""
@@ -118,6 +139,7 @@ def as_data(
                 "name": app.name,
                 "status": app.status,
                 "message": app.message,
+                "layout": layout_told(app.config),
                 "instances": [{"id": r["replica_id"], "state": r["state"]} for r in app.replicas],
                 "control": controls[app.name].as_object(now_seconds)
                 if app.name in controls

@@ -36,6 +36,7 @@ class AppState:
     replicas: tuple[Mapping[str, Any], ...]
     deployment_message: str
     config: Mapping[str, Any]
+    target_replicas: int = 0
 
     @property
     def running(self) -> bool:
@@ -103,6 +104,28 @@ class ServeClient:
         ]
         return {**document, "applications": [*document["applications"], *kept]}
 
+    def redeploy(self, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Deploy everything as it is, but the application `name` as `change` returns its config.
+
+        Raises:
+            RefusedError: there is no such application, or Serve refuses the config.
+        """
+        details = self.details()
+        configs = {
+            one: dict(app["deployed_app_config"])
+            for one, app in details.get("applications", {}).items()
+            if app.get("deployed_app_config")
+        }
+        if name not in configs:
+            raise RefusedError(
+                f"Serve has no application {name} that a config deployed; it has "
+                f"{', '.join(sorted(configs)) or 'none'}."
+            )
+        configs[name] = change(configs[name])
+        kept = ("proxy_location", "http_options", "grpc_options", "target_capacity")
+        options = {key: details[key] for key in kept if details.get(key) is not None}
+        self.deploy({**options, "applications": list(configs.values())})
+
     def delete(self, names: Sequence[str]) -> None:
         """Delete applications."""
         from ray import serve
@@ -147,6 +170,7 @@ def _app_state(name: str, app: Mapping[str, Any]) -> AppState:
         replicas=tuple(replica for d in deployments for replica in d.get("replicas", ())),
         config=app.get("deployed_app_config") or {},
         deployment_message="\n".join(d["message"] for d in deployments if d.get("message")),
+        target_replicas=sum(d.get("target_num_replicas") or 0 for d in deployments),
     )
 
 

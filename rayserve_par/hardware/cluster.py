@@ -78,6 +78,11 @@ class NodeGroup:
         return min(joined, self.gpu.nvlink_domain_gpus)
 
     @property
+    def shape(self) -> str:
+        """One of its nodes, such as "8xH200"."""
+        return f"{self.gpus_per_node}x{self.gpu.name}"
+
+    @property
     def label(self) -> str:
         """Such as "2x8xH200"."""
         return f"{self.nodes}x{self.gpus_per_node}x{self.gpu.name}"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.cluster import Cluster
 from rayserve_par.placement.bundles import Placement, placement_for
 from rayserve_par.planning.performance.constants import Constants
@@ -82,7 +83,7 @@ def plan_for(
     """
     return plan(
         model.spec,
-        cluster,
+        _nodes_chosen(args, cluster),
         target=args.target,
         request=args.layout_request,
         kv_allowance=args.kv_allowance,
@@ -93,6 +94,18 @@ def plan_for(
         constants=constants,
         options=_engine_options(args.engine),
     )
+
+
+def _nodes_chosen(args: AppArgs, cluster: Cluster) -> Cluster:
+    """The node groups that the controller's choice is for; all without one."""
+    wanted = args.replanned.nodes if args.replanned else None
+    groups = tuple(one for one in cluster.node_groups if wanted in {None, one.shape})
+    if not groups:
+        raise RefusedError(
+            f"The controller chose the layout for nodes of {wanted}; the cluster has "
+            f"{cluster.label}. Let it choose anew, or deploy the config without replanned."
+        )
+    return Cluster(groups)
 
 
 def _engine_options(engine: Mapping[str, Any]) -> EngineOptions:
@@ -110,6 +123,8 @@ def _engine_options(engine: Mapping[str, Any]) -> EngineOptions:
 
 def _planned_instances(args: AppArgs) -> int | None:
     """Instances that the config asks for; None for as many as fit or carry its rate."""
+    if args.replanned is not None and args.autoscaling is None:
+        return args.replanned.instances
     if args.autoscaling is not None or args.num_replicas == "fit":
         return None
     rated = args.workload is not None and args.workload.rate is not None

@@ -106,10 +106,22 @@ class WorkloadArgs(StrictModel):
         )
 
 
+class ReplannedArgs(LayoutArgs):
+    """What the re-planner chose where `layout` is auto; it writes this, people need not.
+
+    `nodes` are those that it was chosen for, by GPUs and kind: "8xH200".
+    """
+
+    _subject: ClassVar[str] = "replanned"
+    nodes: str | None = None
+    instances: PositiveInt = 1
+
+
 class AppArgs(StrictModel):
     """One model, how it is laid out and how many instances serve it.
 
     model: a folder, a hub id, or a built-in name (`rayserve-par models`).
+    replanned: the controller's choice while layout is auto; see docs/replanning.md.
     hardware: what `plan` assumes without a cluster, e.g. "2x8xH200"; a live cluster's own nodes
         always win.
     workload: what is served, for the planner's predictions and limits.
@@ -126,6 +138,7 @@ class AppArgs(StrictModel):
     served_model_name: str | None = None
     aliases: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     layout: Literal["auto"] | LayoutArgs = "auto"
+    replanned: ReplannedArgs | None = None
     target: Target = Target.BALANCED
     hardware: str | None = None
     workload: WorkloadArgs | None = None
@@ -155,6 +168,12 @@ class AppArgs(StrictModel):
         for name in self.aliases:
             if self.public_names.count(name) > 1:
                 raise ValueError(f"aliases: {name!r} is a name of this model already")
+        return self
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> Self:
+        if self.replanned is not None and self.layout != "auto":
+            raise ValueError("replanned goes with layout: auto only; leave one of them out")
         return self
 
     @model_validator(mode="after")
@@ -199,8 +218,10 @@ class AppArgs(StrictModel):
 
     @property
     def layout_request(self) -> LayoutRequest | None:
-        """The explicit layout, or None for auto."""
-        return None if self.layout == "auto" else self.layout.request()
+        """The explicit layout, or the controller's choice; None where the planner chooses."""
+        if self.layout != "auto":
+            return self.layout.request()
+        return None if self.replanned is None else self.replanned.request()
 
     @property
     def gpu_memory_utilization(self) -> float:

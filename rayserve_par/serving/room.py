@@ -6,14 +6,12 @@ Ray to them. What the application's own instances hold counts as free: an update
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import replace
-
 from rayserve_par.placement.bundles import Placement
 from rayserve_par.placement.fit import NodeState, check_fit
 from rayserve_par.planning.plan import Plan
 from rayserve_par.serving.cluster_view import kind_selector, live_nodes, nodes_of_kind
-from rayserve_par.serving.rank_table import read_instances, read_ranks
+from rayserve_par.serving.held_groups import freed, groups_of
+from rayserve_par.serving.rank_table import read_instances
 from rayserve_par.serving.verification import actor_nodes
 
 
@@ -31,20 +29,12 @@ def check_room(placement: Placement, made: Plan, instances: int, public_name: st
 def own_gpus_freed(nodes: list[NodeState], public_name: str) -> list[NodeState]:
     """`nodes` as they are once the living instances of the model `public_name` have stopped."""
     alive = actor_nodes()
-    gpus: Counter[str] = Counter()
-    cpus: Counter[str] = Counter()
-    for record in read_instances():
-        if record.model == public_name and record.actor_id in alive:
-            cpus[alive[record.actor_id]] += 1
-            gpus.update(rank.node_id for rank in read_ranks(record.group_id))
-    return [
-        replace(
-            node,
-            gpus_free=min(node.gpus_total, node.gpus_free + gpus[node.node_id]),
-            cpus_free=node.cpus_free + cpus[node.node_id],
-        )
-        for node in nodes
-    ]
+    apps = {
+        record.app
+        for record in read_instances()
+        if record.model == public_name and record.actor_id in alive
+    }
+    return freed(nodes, [group for app in sorted(apps) for group in groups_of(app)])
 
 
 def bundle_label_selector(made: Plan) -> list[dict[str, str]] | None:

@@ -1,6 +1,7 @@
 """Keeps status, events and overrides of every application in Ray's key-value store.
 
-Keys are `control/status/APP`, `control/events/APP` and `control/override/APP`. Each value is one
+Keys are `control/status/APP`, `control/events/APP`, `control/override/APP` and
+`control/replan/APP`. Each value is one
 JSON text that is replaced as a whole, so readers never see half of one. Needs a process that is
 connected to the cluster. `events/APP` is `{"counted": n, "events": [...]}`, oldest first, as
 `decide.events.Event.as_object` gives them.
@@ -51,9 +52,20 @@ def read_override(app: str) -> Override:
     return NO_OVERRIDE if found is None else Override(**found)
 
 
+def write_replan(app: str, record: Mapping[str, Any]) -> None:
+    """Replace what the re-planner keeps of an application: see `replanning/record.py`."""
+    _put(f"control/replan/{app}", record)
+
+
+def read_replan(app: str) -> Mapping[str, Any] | None:
+    """What the re-planner keeps of an application; None where there is nothing."""
+    found: Mapping[str, Any] | None = _get(f"control/replan/{app}")
+    return found
+
+
 def forget(app: str) -> None:
     """Delete all that is kept of an application."""
-    for kind in ("status", "events", "override"):
+    for kind in ("status", "events", "override", "replan"):
         internal_kv._internal_kv_del(f"control/{kind}/{app}".encode(), namespace=_NAMESPACE)
 
 

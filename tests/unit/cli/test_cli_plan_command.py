@@ -41,6 +41,7 @@ READY_CONFIGS: dict[str, tuple[str | None, int, bool]] = {
     "llama-3.3-70b-fp8-h100": (None, 1, False),
     "qwen3-235b-a22b-fp8-h100": (None, 1, False),
     "smollm2-pp2": ("PP2", 2, True),
+    "tiny-llama-replan": (None, 1, False),
     "tiny-llama-tp2": ("TP2", 1, False),
     "tiny-llama-tp2pp2": ("TP2PP2", 2, True),
     "tiny-moe-ep2": ("DP2EP2", 2, True),
