@@ -81,11 +81,14 @@ class MockEngine:
         return self._ended is not None
 
     async def check_health(self) -> None:
-        """Whether the engine can generate.
+        """Whether the engine can generate. A replica puts its own in place of this one.
 
         Raises:
             EngineEndedError: it has ended.
         """
+        self._check_lives()
+
+    def _check_lives(self) -> None:
         if self._ended is not None:
             raise EngineEndedError(self._ended)
 
@@ -96,7 +99,7 @@ class MockEngine:
             EngineEndedError: the engine has ended.
             ValueError: the request can never fit.
         """
-        await self.check_health()
+        self._check_lives()
         self.scheduler.add(request)
         now = asyncio.get_running_loop().time()
         stream = self._streams[request.request_id] = _Stream(request.prompt_tokens, now)

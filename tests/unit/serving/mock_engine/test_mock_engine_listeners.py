@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from rayserve_par.serving.health import GenerationProof
 from rayserve_par.serving.mock_engine.engine import PROBE_PREFIX, EngineListeners, MockEngine
 from rayserve_par.serving.mock_engine.scheduler import Request
 from rayserve_par.serving.mock_engine.times import EngineTimes
@@ -49,3 +50,19 @@ def test_a_request_is_told_with_its_times(tokens: int) -> None:
 def test_our_own_question_is_nobodys_request() -> None:
     firsts, ended = _run(Request(f"{PROBE_PREFIX}1", 1, 1, ()), Request("a", 4, 2, ()))
     assert len(firsts) == len(ended) == 1
+
+
+def test_a_request_does_not_ask_the_health_check_that_a_replica_puts_in() -> None:
+    """The replica's asks for a token where none came lately: asked in turn, both would wait."""
+    engine = MockEngine(TIMES)
+
+    async def first_token() -> None:
+        async for _ in engine.generate(Request("a", 4, 1, ())):
+            pass
+
+    async def asked_after_a_pause() -> None:
+        proof = GenerationProof(first_token, limit_seconds=2.0)
+        engine.check_health = proof.prove  # type: ignore[method-assign]  # as the replica does
+        await engine.check_health()
+
+    asyncio.run(asked_after_a_pause())
