@@ -114,33 +114,6 @@ def test_load_brings_instances_and_its_end_takes_them(deployer: Deployer) -> Non
     assert {"forecast", "at_max", "backlog"} & set(reasons)
 
 
-def test_the_death_of_serves_controller_changes_nothing_for_clients(deployer: Deployer) -> None:
-    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
-
-    store.write_override(APP, Override(instances=2))
-    settled(2, START_SECONDS)
-    with OpenLoad(deployer.url, BODY, rate=8) as load:
-        store.write_override(APP, NO_OVERRIDE)
-        wait_until(lambda: (now := status()) is not None and now.mode is Mode.ACTING, 10)
-        before = status()
-        assert before is not None
-        killed = time.time()
-        controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
-        ray.kill(controller, no_restart=False)
-        again = wait_until(
-            lambda: now if (now := status()) is not None and now.seconds > killed + 1 else None,
-            60,
-        )
-        assert again.wanted == before.wanted, "it knows no load yet, so it keeps the number"
-        time.sleep(5 * LOOK_SECONDS)
-        later = status()
-        assert later is not None
-        numbers = (later.ready, later.wanted)
-        assert numbers == (before.wanted, before.wanted), store.read_events(APP)["events"]
-    assert load.all_served, load.outcomes
-    wait_until(lambda: (now := status()) is not None and now.requests_per_second > 1, 20)
-
-
 def test_an_operator_sets_a_number_and_pauses(deployer: Deployer) -> None:
     store.write_override(APP, Override(instances=2, note="tried"))
     found = settled(2, START_SECONDS)
@@ -176,6 +149,30 @@ def test_an_instance_that_reports_nothing_is_not_taken_for_idle(deployer: Deploy
     finally:
         os.kill(pid, signal.SIGCONT)
     wait_until(lambda: (now := status()) is not None and not now.problems, 20)
+
+
+def test_the_death_of_serves_controller_changes_nothing_for_clients(deployer: Deployer) -> None:
+    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+
+    store.write_override(APP, Override(instances=2))
+    settled(2, START_SECONDS)
+    with OpenLoad(deployer.url, BODY, rate=12) as load:
+        store.write_override(APP, NO_OVERRIDE)
+        wait_until(lambda: (now := status()) is not None and now.mode is Mode.ACTING, 10)
+        before = status()
+        assert before is not None
+        killed = time.time()
+        controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+        ray.kill(controller, no_restart=False)
+        again = wait_until(
+            lambda: now if (now := status()) is not None and now.seconds > killed + 1 else None,
+            60,
+        )
+        assert again.wanted == before.wanted, "it knows no load yet, so it keeps the number"
+        later = settled(before.wanted, START_SECONDS)
+        assert later.wanted == before.wanted
+    assert load.all_served, load.outcomes
+    wait_until(lambda: (now := status()) is not None and now.requests_per_second > 1, 20)
 
 
 def test_a_real_engine_tells_what_it_does(deployer: Deployer) -> None:
