@@ -11,7 +11,7 @@ MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e lint compat bench-front bench-routing bench-scaling bench-autoscaling bench-replay bench-decision reliability soak eval-planner observability clean
+.PHONY: help env serve test test-unit test-e2e test-long lint compat bench-front bench-routing bench-scaling bench-autoscaling bench-replay bench-decision reliability soak eval-planner observability clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,7 +29,12 @@ test-unit: env ## the tests that start no engine (seconds)
 	$(bin)/python -m pytest tests -m "not engine"
 
 test-e2e: env ## the end-to-end tests only
-	$(bin)/python -m pytest tests -m engine
+	$(bin)/python -m pytest tests -m "engine and not long"
+
+test-long: env ## end to end: all of autoscaling, scaling to zero, re-planning (quarter of an hour)
+	$(bin)/python -m pytest -m engine tests/e2e/test_autoscaling.py
+	$(bin)/python -m pytest -m engine tests/e2e/test_scale_to_zero.py
+	$(bin)/python -m pytest -m engine tests/e2e/test_replan.py
 
 lint: env ## ruff and mypy
 	$(bin)/ruff check .

@@ -114,6 +114,7 @@ def test_load_brings_instances_and_its_end_takes_them(deployer: Deployer) -> Non
     assert {"forecast", "at_max", "backlog"} & set(reasons)
 
 
+@pytest.mark.long
 def test_an_operator_sets_a_number_and_pauses(deployer: Deployer) -> None:
     store.write_override(APP, Override(instances=2, note="tried"))
     found = settled(2, START_SECONDS)
@@ -175,6 +176,7 @@ def test_the_death_of_serves_controller_changes_nothing_for_clients(deployer: De
     wait_until(lambda: (now := status()) is not None and now.requests_per_second > 1, 20)
 
 
+@pytest.mark.long
 def test_a_real_engine_tells_what_it_does(deployer: Deployer) -> None:
     """vLLM in the mock's place: arrivals, lengths, TTFT, TPOT and steps, and nothing is done."""
     args = {key: value for key, value in ARGS.items() if key not in {"mock_engine", "admission"}}

@@ -23,7 +23,7 @@ from rayserve_par.serving.cluster_view import live_nodes
 from tests.e2e.conftest import APP, Deployer
 from tests.e2e.waiting import wait_until
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 CONTROLLER = "controller"
 SECONDS = 90

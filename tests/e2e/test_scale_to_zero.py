@@ -18,7 +18,7 @@ import pytest
 from rayserve_par.cli.local.session import free_ports
 from tests.e2e.waiting import wait_until
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).parent / "rayserve-par"
