@@ -72,11 +72,13 @@ def check_expressions(
     model: str,
     asked: Iterable[Expression],
     selectors: Iterable[str],
+    *,
+    alone: bool = False,
 ) -> None:
     """Send requests to `model` until everything in `asked` has data.
 
     Afterwards every series of `selectors` must have its labels, and every request must have been
-    counted. The cluster's dashboard must run:
+    counted: once, where nobody else has sent any (`alone`). The cluster's dashboard must run:
     it writes the file through which Prometheus finds the nodes. Skips the test, with the reason,
     where there is no Prometheus to be had.
 
@@ -111,7 +113,7 @@ def check_expressions(
             map(str, missing)
         )
         _check_labels(prometheus, selectors)
-        _check_counts(prometheus, model, sent)
+        _check_counts(prometheus, model, sent, alone=alone)
 
 
 def _recorded() -> list[Rule]:
@@ -144,7 +146,7 @@ def _check_labels(prometheus: Prometheus, selectors: Iterable[str]) -> None:
             assert not lacking, f"{sample.labels['__name__']} lacks {lacking}: {sample.labels}"
 
 
-def _check_counts(prometheus: Prometheus, model: str, sent: int) -> None:
+def _check_counts(prometheus: Prometheus, model: str, sent: int, *, alone: bool) -> None:
     for metric in ("ray_rayserve_par_slo_requests_total", "ray_rayserve_par_ttft_seconds_count"):
         end = time.monotonic() + _REPORTED_SECONDS
         counted = 0.0
@@ -153,4 +155,4 @@ def _check_counts(prometheus: Prometheus, model: str, sent: int) -> None:
             # Also of instances that have ended since.
             [sample] = prometheus.query(f'sum(max_over_time({metric}{{model="{model}"}}[10m]))')
             counted = sample.value
-        assert counted >= sent, f"{metric}: {counted} of {sent}"
+        assert counted == sent if alone else counted >= sent, f"{metric}: {counted} of {sent}"

@@ -45,4 +45,5 @@ def test_a_scaled_application_feeds_every_panel_and_rule_of_the_controller(
         ARGS["model"],
         asked,
         selectors=(CONTROLLER, INSTANCES),
+        alone=True,
     )
