@@ -11,7 +11,7 @@ MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e test-long lint compat bench-front bench-routing bench-scaling bench-autoscaling bench-replay bench-decision reliability soak eval-planner observability clean
+.PHONY: help env serve test test-unit test-e2e test-long lint compat bench-front bench-routing bench-scaling bench-autoscaling bench-replay bench-replay-counts bench-decision reliability soak eval-planner observability clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,9 @@ bench-autoscaling: env ## the scaling policy against others and an oracle, simul
 
 bench-replay: env ## the simulator against a real local cluster, one slice of a trace (ENGINE=tiny-llama)
 	$(bin)/python -m benchmarks.autoscaling.replay --engine $(ENGINE) --json build/replay-$(ENGINE).json
+
+bench-replay-counts: env ## the live controller's instance counts beside the simulator's, same load
+	$(bin)/python -m benchmarks.autoscaling.replay_counts --json build/replay-counts.json
 
 bench-decision: env ## seconds of one scaling decision, for 1 to 1,000 instances
 	$(bin)/python -m benchmarks.autoscaling.decision_time

@@ -45,13 +45,18 @@ class Answer:
 
 
 @contextmanager
-def served(args: Mapping[str, Any], instances: int, folder: Path) -> Iterator[str]:
+def served(
+    args: Mapping[str, Any], instances: int, folder: Path, *, scales: bool = False
+) -> Iterator[str]:
     """`rayserve-par serve` of `args` with so many instances of one GPU; inside, its URL.
+
+    With `scales` so many GPUs, and as many instances as `args` let the controller want.
 
     Raises:
         RuntimeError: it does not come up; with what it printed last.
     """
     (port,) = free_ports(1)
+    number = {} if scales else {"num_replicas": instances}
     config = {
         "proxy_location": "HeadOnly",
         "http_options": {"host": HOST, "port": port},
@@ -60,7 +65,7 @@ def served(args: Mapping[str, Any], instances: int, folder: Path) -> Iterator[st
                 "name": NAME,
                 "route_prefix": "/",
                 "import_path": "rayserve_par:build_app",
-                "args": {**args, "num_replicas": instances, "served_model_name": NAME},
+                "args": {**args, **number, "served_model_name": NAME},
             }
         ],
     }

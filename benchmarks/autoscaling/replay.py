@@ -28,10 +28,11 @@ from benchmarks.autoscaling.__main__ import TRACE
 from benchmarks.autoscaling.real_cluster import Answer, cores, probe, replay, served
 from benchmarks.autoscaling.set_times import Probe, SetTimes, fitted, stretched, times_of
 from rayserve_par.control.decide.baselines import Static
+from rayserve_par.control.decide.decision import Policy
 from rayserve_par.control.simulate.engine import EngineLimits
 from rayserve_par.control.simulate.request import Arrival
 from rayserve_par.control.simulate.scenario import Scenario
-from rayserve_par.control.simulate.simulator import simulate
+from rayserve_par.control.simulate.simulator import Outcome, simulate
 from rayserve_par.control.simulate.trace import parse_trace
 from rayserve_par.serving.mock_engine.times import EngineTimes
 
@@ -138,12 +139,23 @@ def simulated(
         most=instances,
         duration_seconds=arrivals[-1].seconds + 60.0,
     )
-    done = simulate(scenario, Static(instances), arrivals).requests
-    ttft = [one.ttft_seconds for one in done if one.ttft_seconds is not None]
-    tpot = [one.tpot_seconds for one in done if one.tpot_seconds is not None]
+    return simulated_with(arrivals, scenario, Static(instances))[0]
+
+
+def simulated_with(
+    arrivals: Sequence[Arrival], scenario: Scenario, policy: Policy
+) -> tuple[Percentiles, Outcome]:
+    """What the simulator makes of the arrivals under `policy`.
+
+    Raises:
+        RuntimeError: requests did not end.
+    """
+    outcome = simulate(scenario, policy, arrivals)
+    ttft = [one.ttft_seconds for one in outcome.requests if one.ttft_seconds is not None]
+    tpot = [one.tpot_seconds for one in outcome.requests if one.tpot_seconds is not None]
     if len(ttft) < len(arrivals) or len(tpot) < len(arrivals):
         raise RuntimeError(f"{len(arrivals)} requests, and only {len(tpot)} ended in simulation")
-    return percentiles(ttft, tpot)
+    return percentiles(ttft, tpot), outcome
 
 
 def measured(answers: Sequence[Answer]) -> Percentiles:

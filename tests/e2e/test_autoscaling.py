@@ -17,6 +17,7 @@ import ray
 
 from rayserve_par.control.live import store
 from rayserve_par.control.live.records import NO_OVERRIDE, ControlStatus, Mode, Override
+from rayserve_par.serving.rank_table import InstanceRecord
 from tests.e2e.conftest import APP, Deployer
 from tests.e2e.open_load import OpenLoad
 from tests.e2e.waiting import wait_until
@@ -82,6 +83,15 @@ def settled(ready: int, seconds: float) -> ControlStatus:
     return wait_until(look, seconds) or pytest.fail("no status")
 
 
+def running_instance(deployer: Deployer) -> InstanceRecord:
+    """One that Serve calls running; one that drains lives on for a while, and reports no more."""
+    app = deployer.client.app(APP)
+    assert app is not None
+    running = {str(one["replica_id"]) for one in app.replicas if one["state"] == "RUNNING"}
+    records = [one.record for one in deployer.observe().instances]
+    return next(one for one in records if one.replica_id in running)
+
+
 def test_load_brings_instances_and_its_end_takes_them(deployer: Deployer) -> None:
     settled(1, START_SECONDS)
     with OpenLoad(deployer.url, BODY, rate=12) as load:
@@ -132,7 +142,7 @@ def test_an_operator_sets_a_number_and_pauses(deployer: Deployer) -> None:
 def test_an_instance_that_reports_nothing_is_not_taken_for_idle(deployer: Deployer) -> None:
     store.write_override(APP, Override(instances=2))
     settled(2, START_SECONDS)
-    silent = deployer.observe().instances[0].record
+    silent = running_instance(deployer)
     pid = ray._private.state.actors()[silent.actor_id]["Pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
