@@ -31,10 +31,12 @@ test-unit: env ## the tests that start no engine (seconds)
 test-e2e: env ## the end-to-end tests only
 	$(bin)/python -m pytest tests -m "engine and not long"
 
-test-long: env ## end to end: all of autoscaling, scaling to zero, re-planning (quarter of an hour)
+test-long: env ## end to end: autoscaling, to zero, re-planning, its metrics, an update (20 minutes)
 	$(bin)/python -m pytest -m engine tests/e2e/test_autoscaling.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_scale_to_zero.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_replan.py
+	$(bin)/python -m pytest -m engine tests/e2e/test_metrics.py
+	$(bin)/python -m pytest -m long tests/e2e/test_faults.py
 
 lint: env ## ruff and mypy
 	$(bin)/ruff check .

@@ -152,6 +152,7 @@ def test_two_replicas_stand_on_different_gpus_and_deleting_frees_all(deployer: D
     assert deployer.gpus_free() == deployer.gpus_total()
 
 
+@pytest.mark.long
 def test_an_update_takes_over_the_gpus_of_the_instance_that_it_replaces(
     deployer: Deployer,
 ) -> None:

@@ -17,7 +17,8 @@ from tests.e2e.metrics_checks import (
 )
 from tests.e2e.test_autoscaling import ARGS
 
-pytestmark = pytest.mark.engine
+# By itself: other tests count requests to the same model on the same cluster.
+pytestmark = [pytest.mark.engine, pytest.mark.long]
 
 
 @pytest.fixture
