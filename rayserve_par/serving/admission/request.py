@@ -1,8 +1,9 @@
 """One request of a known caller, from its body to the end of its answer.
 
 Time: the body has `body_timeout_s`; the whole request has its deadline, from its beginning. The
-application runs in the same task, so that whatever cancels the request (Serve at a disconnect, the
-deadline, a client that stopped reading) cancels it at once.
+application runs in the same task, so that whatever cancels the request (the deadline, a client that
+stopped reading, Serve at a disconnect) cancels it at once. Behind our front Serve does not watch
+for disconnects (`frontend_rules.py`): vLLM's handlers wait for them anyway and end by themselves.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Request:
                     if refusal is not None:
                         await refusal.send(send)
                         return refusal.code or ""
-                    receive = _replay(self._body.data, receive)
+                    receive = _replay(self._body.data, receive, response)
                     self._body.data = b""
                 await self._app(scope, receive, response.send)
         except TimeoutError:
@@ -125,7 +126,7 @@ class Request:
             response.task.uncancel()
             return "client_stalled"
         except Exception:
-            return await self._failed(response)
+            return "client_gone" if response.gone else await self._failed(response)
         return await self._ended(response)
 
     @staticmethod
@@ -220,8 +221,8 @@ class Request:
         return "failed"
 
 
-def _replay(data: bytes, receive: Receive) -> Receive:
-    """`receive` as if the body had not been read."""
+def _replay(data: bytes, receive: Receive, response: Response) -> Receive:
+    """`receive` as if the body had not been read; `response` learns that its client left."""
     message: Message | None = {"type": "http.request", "body": data, "more_body": False}
 
     async def replay() -> Message:
@@ -229,7 +230,10 @@ def _replay(data: bytes, receive: Receive) -> Receive:
         if message is not None:
             whole, message = message, None
             return whole
-        return await receive()
+        received = await receive()
+        if received["type"] == "http.disconnect":
+            response.gone = True
+        return received
 
     return replay
 

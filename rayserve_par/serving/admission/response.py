@@ -25,7 +25,10 @@ ENGINE_ENDED = shed("The engine of this instance has ended; others take new requ
 
 
 class Response:
-    """The sending side of one request; `task` is what is cancelled to cut it."""
+    """The sending side of one request; `task` is what is cancelled to cut it.
+
+    `gone` says that the client left, so that nothing is sent any more.
+    """
 
     __slots__ = (
         "_engine_failed",
@@ -71,11 +74,9 @@ class Response:
 
     async def send(self, message: Message) -> None:
         """ASGI's send for the application."""
-        if self.complete:
+        if self.complete or self.gone:
             return
         if self.started:
-            if self.gone:
-                return
             self.parts += 1
             self.blocked = True
             try:

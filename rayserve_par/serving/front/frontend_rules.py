@@ -7,6 +7,9 @@ Lua action, each only where something depends on it. One app with one instance n
 reads no body; that its body is waited for keeps slow clients away from the replica and lets HAProxy
 send it twice.
 
+Serve is told not to watch for clients that leave: the application that it serves does that itself,
+and Serve would run each request in a task of its own beside two more that wait.
+
 Two kinds of client headers do not reach a replica. `x-forwarded-for`: its server believes it of
 loopback and takes it for the client's address, by which admission decides who needs no key
 (uvicorn/middleware/proxy_headers.py). And those that Serve decodes, where they are not ASCII: it
@@ -32,7 +35,6 @@ from rayserve_par.serving.front.serve_config import App
 STOPPING = "{ stopping }"
 _DECODED_BY_SERVE = (
     "x-request-id",
-    "x-request-disconnect-disabled",
     "x-request-timeout-seconds",
     "x-session-id",
     "x_session_id",
@@ -52,6 +54,7 @@ def frontend_rules(apps: Sequence[App], settings: FrontSettings) -> list[str]:
         "http-request del-header x-rayserve-par- -m beg",
         "http-request set-header x-rayserve-par-front 1",
         "http-request del-header x-forwarded-for",
+        "http-request set-header x-request-disconnect-disabled ?1",
         f"acl rayserve_public path,url_dec -m reg '{public_pattern(prefixes)}'",
         f"acl rayserve_forbidden path,url_dec -m reg '{forbidden_pattern(prefixes)}'",
         answer_rule(NO_SUCH_PATH, "if !rayserve_public or rayserve_forbidden"),

@@ -163,6 +163,7 @@ def test_a_client_that_leaves_frees_the_engine_at_once(stream: bool) -> None:
             await until(lambda: engine.running == 0, 1.0)
             assert engine.cancelled == 1
             await until(lambda: gate.status()["in_flight"] == 0, 1.0)
+            assert gate.outcomes == {"client_gone": 1}
 
     run(scenario())
 

@@ -91,11 +91,15 @@ def test_the_client_s_address_is_not_the_client_s_to_say(front: Front) -> None:
     assert "x-forwarded-for" not in front.replicas[0].requests[-1].headers
 
 
+def test_serve_leaves_clients_that_leave_to_the_application(front: Front) -> None:
+    front.chat({}, **{"x-request-disconnect-disabled": "?0"})
+    assert front.replicas[0].requests[-1].headers["x-request-disconnect-disabled"] == "?1"
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "X-Request-Id",
-        "x-request-disconnect-disabled",
         "x-request-timeout-seconds",
         "x-session-id",
         "serve_multiplexed_model_id",
