@@ -196,7 +196,7 @@ def run(
     with (
         tempfile.TemporaryDirectory(prefix="bench-front-") as folder,
         bare_server(console, load, Path(folder, "bare.log")) as bare,
-        our_server(console, load) as ours,
+        our_server(console, load.args, load.hardware) as ours,
         ExitStack() as more,
     ):
         servers = {BARE: bare, OURS: ours}

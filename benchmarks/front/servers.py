@@ -13,10 +13,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -82,19 +83,19 @@ def bare_server(console: Console, load: Workload, log: Path) -> Iterator[Server]
 
 
 @contextmanager
-def our_server(console: Console, load: Workload) -> Iterator[Server]:
-    """A local cluster of one node with one GPU, serving one instance of the model."""
+def our_server(console: Console, args: Mapping[str, Any], hardware: str) -> Iterator[Server]:
+    """A local cluster of one node with one GPU of `hardware`'s kind, serving one instance."""
     port = free_ports(1)[0]
     document = {
         "proxy_location": "HeadOnly",
         "http_options": {"host": HOST, "port": port},
         "applications": [
-            {"name": APP, "route_prefix": "/", "import_path": IMPORT_PATH, "args": load.args}
+            {"name": APP, "route_prefix": "/", "import_path": IMPORT_PATH, "args": args}
         ],
     }
-    app = ConfiguredApp(APP, "/", parse_args(load.args, "the benchmark"), {})
+    app = ConfiguredApp(APP, "/", parse_args(args, "the benchmark"), {})
     config = ServeConfig(Path(__file__), document, (app,))
-    kind = load.hardware.rsplit("x", 1)[-1]
+    kind = hardware.rsplit("x", 1)[-1]
     cluster = LocalCluster(http_port=port, nodes=1, gpus_per_node=1, gpu_kind=kind)
     try:
         with stage(console, "Starting a local Ray cluster"):

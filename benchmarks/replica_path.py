@@ -1,0 +1,170 @@
+"""What Serve and admission add to a request in the replica's process, in CPU microseconds.
+
+Run: python -m benchmarks.replica_path [--requests 2000] [--rounds 3]
+
+A mock engine whose steps take next to nothing answers 16 clients with one token each, on
+connections that stay open; CPU time is that of the serving process alone. Rows, in turns:
+
+- alone: the mock engine's app under uvicorn, as vLLM's own server runs one
+- serve: our replica, asked on its own port, past HAProxy; Serve watches for clients that leave
+- unwatched: the same with the header by which our front tells Serve not to watch
+
+The difference of two rows is what lies between them. Medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+
+import httpx
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.front.servers import our_server
+from rayserve_par.cli.local.session import HOST, free_ports
+from rayserve_par.serving.mock_engine.times import EngineTimes
+
+_STREAMS = 16
+_MODEL = "tiny-llama"
+_TIMES = {
+    "step_base_seconds": 1e-4,
+    "prefill_tokens_per_second": 1e7,
+    "max_num_seqs": 128,
+    "max_num_batched_tokens": 8192,
+}
+_ARGS = {"model": _MODEL, "layout": {"tp": 1}, "num_replicas": 1, "mock_engine": _TIMES}
+_UNWATCHED = "x-request-disconnect-disabled: ?1\r\n"
+_START_SECONDS = 30.0
+
+
+def request_text(header: str) -> bytes:
+    """One streamed chat request of 1 kB; `header` is a further line of it."""
+    words = "time year people way day man thing woman life child " * 17
+    chat = {"model": _MODEL, "messages": [{"role": "user", "content": words}]}
+    body = json.dumps({**chat, "stream": True, "max_tokens": 1}).encode()
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {HOST}\r\n"
+    kind = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    return f"{head}{header}{kind}\r\n".encode() + body
+
+
+async def _stream(port: int, text: bytes, requests: int) -> None:
+    reader, writer = await asyncio.open_connection(HOST, port)
+    for _ in range(requests):
+        writer.write(text)
+        answer = await reader.readuntil(b"0\r\n\r\n")
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise RuntimeError(f"not a 200: {answer[:500]!r}")
+    writer.close()
+
+
+async def _load(port: int, text: bytes, requests: int) -> None:
+    await asyncio.gather(*(_stream(port, text, requests // _STREAMS) for _ in range(_STREAMS)))
+
+
+def microseconds(process: psutil.Process, port: int, header: str, requests: int) -> float:
+    """CPU microseconds of `process` for each of `requests` requests to `port`."""
+    text = request_text(header)
+    asyncio.run(_load(port, text, _STREAMS * 4))
+    before = process.cpu_times()
+    asyncio.run(_load(port, text, requests))
+    after = process.cpu_times()
+    used = after.user + after.system - before.user - before.system
+    return 1e6 * used / (requests // _STREAMS * _STREAMS)
+
+
+def listening_port(process: psutil.Process) -> int:
+    """The port on which a replica serves HTTP.
+
+    Raises:
+        RuntimeError: none of its ports does.
+    """
+    for found in process.net_connections(kind="tcp"):
+        if found.status == psutil.CONN_LISTEN:
+            try:
+                answer = httpx.get(f"http://{HOST}:{found.laddr.port}/-/healthz", timeout=2)
+            except httpx.HTTPError:
+                continue  # another of its servers
+            if answer.status_code == 200:
+                return int(found.laddr.port)
+    raise RuntimeError("The replica has no port that answers /-/healthz.")
+
+
+@contextmanager
+def alone() -> Iterator[tuple[psutil.Process, int]]:
+    """The mock engine's app under uvicorn in a process of its own."""
+    port = free_ports(1)[0]
+    command = [sys.executable, "-m", "benchmarks.replica_path", "--serve", str(port)]
+    process = subprocess.Popen(command)
+    try:
+        end = time.monotonic() + _START_SECONDS
+        while socket.socket().connect_ex((HOST, port)):
+            if time.monotonic() > end or process.poll() is not None:
+                raise RuntimeError("The app alone did not start.")
+            time.sleep(0.1)
+        yield psutil.Process(process.pid), port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _serve(port: int) -> None:
+    import uvicorn
+    import uvloop
+
+    from rayserve_par.serving.mock_engine.instance import start_mock_instance
+
+    async def main() -> None:
+        instance = await start_mock_instance((_MODEL,), EngineTimes.from_mapping(_TIMES))
+        app = await instance.build_asgi_app()
+        config = uvicorn.Config(app, host=HOST, port=port, log_level="error", access_log=False)
+        await uvicorn.Server(config).serve()
+
+    uvloop.run(main())
+
+
+def measure(console: Console, requests: int, rounds: int) -> dict[str, list[float]]:
+    """CPU microseconds a request, by row and round."""
+    found: dict[str, list[float]] = {"alone": [], "serve": [], "unwatched": []}
+    with alone() as (process, port), our_server(console, _ARGS, "1x1xlogical-cpu") as server:
+        replica = next(p for p in server.processes() if "ServeReplica" in "".join(p.cmdline()))
+        replica_port = listening_port(replica)
+        for number in range(rounds):
+            console.print(f"... Round {number + 1} of {rounds}", highlight=False)
+            found["alone"].append(microseconds(process, port, "", requests))
+            found["serve"].append(microseconds(replica, replica_port, "", requests))
+            found["unwatched"].append(microseconds(replica, replica_port, _UNWATCHED, requests))
+    return found
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--requests", type=int, default=2000, help="in each cell")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve is not None:
+        _serve(given.serve)
+        return
+    console = Console(highlight=False)
+    found = measure(console, given.requests, given.rounds)
+    table = Table("row", "CPU us per request", "more than alone", title=f"{os.cpu_count()} cores")
+    base = median(found["alone"])
+    for name, values in found.items():
+        table.add_row(name, f"{median(values):.0f}", f"{median(values) - base:.0f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
