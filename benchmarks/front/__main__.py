@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -118,8 +118,11 @@ def client_shares(streams: int, requests: int, cores: int | None = None) -> list
 
 def measure_all(
     console: Console, load: Workload, servers: Mapping[str, Server], rounds: int
-) -> dict[tuple[str, int], list[Cell]]:
-    """Warm both up, then measure them in turn; cells by server and streams, one for each round."""
+) -> Iterator[dict[tuple[str, int], list[Cell]]]:
+    """Warm both up, then measure them in turn.
+
+    Yields after each round the cells by server and streams, one of each round so far.
+    """
     for name, server in servers.items():
         with stage(console, f"Warming up: {name}"):
             measure(
@@ -140,7 +143,7 @@ def measure_all(
                 with stage(console, title):
                     cell = measure(server, load, streams=streams, requests=requests, seed=seed)
                 cells[name, streams].append(cell)
-    return cells
+        yield cells
 
 
 def table(load: Workload, medians: Mapping[tuple[str, int], Cell]) -> Table:
@@ -163,7 +166,7 @@ def table(load: Workload, medians: Mapping[tuple[str, int], Cell]) -> Table:
 def report(
     load: Workload,
     rounds: Mapping[tuple[str, int], list[Cell]],
-    servers: Mapping[str, Server],
+    starts: Mapping[str, float],
     judged: tuple[Target, ...],
     idle_cpu_percent: float,
 ) -> dict[str, Any]:
@@ -176,7 +179,7 @@ def report(
         "output_tokens": load.output_tokens,
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
         "idle_cpu_percent": idle_cpu_percent,
-        "start_seconds": {name: server.start_seconds for name, server in servers.items()},
+        "start_seconds": dict(starts),
         "cells": [
             {"server": name, "streams": streams, "rounds": [asdict(cell) for cell in cells]}
             for (name, streams), cells in rounds.items()
@@ -204,18 +207,19 @@ def run(
             log = Path(folder, "peer.log")
             servers[PEER] = more.enter_context(peer_server(console, load, log))
         idle_cpu_percent = psutil.cpu_percent(interval=5.0)
-        cells = measure_all(console, load, servers, rounds)
-    medians = {key: over_rounds(measured) for key, measured in cells.items()}
-    starts = {name: server.start_seconds for name, server in servers.items()}
-    judged = targets(medians, starts, load.bounds)
+        starts = {name: server.start_seconds for name, server in servers.items()}
+        for cells in measure_all(console, load, servers, rounds):
+            medians = {key: over_rounds(measured) for key, measured in cells.items()}
+            judged = targets(medians, starts, load.bounds)
+            if json_file is not None:
+                # After each round, so that a run that is stopped leaves what it measured.
+                data = report(load, cells, starts, judged, idle_cpu_percent)
+                json_file.write_text(f"{json.dumps(data, indent=2)}\n", encoding="utf-8")
     console.print(table(load, medians))
     console.print(f"start: bare {starts[BARE]:.1f} s, our replica {starts[OURS]:.1f} s")
     console.print(f"CPU used by the servers when idle: {idle_cpu_percent:.0f}% of the machine")
     for target in judged:
         console.print(f"{'met   ' if target.met else 'MISSED'} {target}")
-    if json_file is not None:
-        text = json.dumps(report(load, cells, servers, judged, idle_cpu_percent), indent=2)
-        json_file.write_text(f"{text}\n", encoding="utf-8")
     return all(target.met for target in judged)
 
 
