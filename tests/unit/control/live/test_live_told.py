@@ -10,7 +10,7 @@ from rayserve_par.control.decide.replan_events import ReplanLog
 from rayserve_par.control.live import store
 from rayserve_par.control.live.overview import AppControl
 from rayserve_par.control.live.reading import read_controls, read_decisions
-from rayserve_par.control.live.records import Override
+from rayserve_par.control.live.records import ControlStatus, Override
 from rayserve_par.control.live.told import finite, in_order, news, told_events, told_replans
 from rayserve_par.control.replanning.record import ReplanRecord
 from rayserve_par.errors import RefusedError
@@ -118,6 +118,24 @@ def test_a_controllers_state_as_json() -> None:
     assert data["last_event"]["number"] == 14
     assert data["last_replan"] is None
     assert data["status"]["mode"] == "acting"
+
+
+@pytest.mark.parametrize(
+    ("look_seconds", "age", "stale"),
+    [(2.0, 15.0, False), (2.0, 15.5, True), (30.0, 16.0, False), (30.0, 90.0, False),
+     (30.0, 90.5, True)],
+)  # fmt: skip
+def test_a_status_is_stale_after_three_looks_of_its_application(
+    look_seconds: float, age: float, stale: bool
+) -> None:
+    status = control_status(seconds=NOON, look_seconds=look_seconds)
+    assert control(status=status).stale(NOON + age) is stale
+
+
+def test_a_status_of_a_release_that_did_not_tell_its_looks_is_read() -> None:
+    found = control_status().as_object()
+    del found["look_seconds"]
+    assert not control(status=ControlStatus.from_object(found)).stale(NOON)
 
 
 def test_what_the_replanner_decided_is_there_without_a_scaling_policy() -> None:
