@@ -12,7 +12,6 @@ from typing import Any
 
 from rayserve_par.control.decide.prospect import Choice, Prospect
 from rayserve_par.control.decide.replan_state import (
-    Action,
     ReplanDecision,
     ReplanMemory,
     ReplanState,
@@ -61,7 +60,7 @@ class ReplanEvent:
     @property
     def awaited(self) -> bool:
         """Whether what came true is, or will be, filled in: a layout was changed."""
-        return self.carried_out and self.decision.acts and self.decision.action is not Action.COUNT
+        return self.carried_out and self.decision.changes_layout
 
     def as_object(self) -> dict[str, Any]:
         """As JSON, but for numbers without end."""
