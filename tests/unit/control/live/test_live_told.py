@@ -1,6 +1,7 @@
 """Events read back from the store, and which of them are new."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from rayserve_par.control.live.records import ControlStatus, Override
 from rayserve_par.control.live.told import finite, in_order, news, told_events, told_replans
 from rayserve_par.control.replanning.record import ReplanRecord
 from rayserve_par.errors import RefusedError
+from tests.unit.control.decide.replan_cases import TP2
 from tests.unit.control.live.operated import (
     NOON,
     control,
@@ -53,9 +55,12 @@ def test_what_is_no_log_is_refused(broken: dict[str, object]) -> None:
 
 
 def test_a_replan_survives_the_store() -> None:
-    made = (replan_event(1, came_true=True), replan_event(2))
+    endless = replace(TP2, ttft_seconds=float("inf"))
+    made = (replan_event(1, came_true=True), replan_event(2, candidates=(endless,)))
     record = ReplanRecord(log=ReplanLog(made, 2)).as_object()
-    assert told_replans("chat", json.loads(json.dumps(record))) == made
+    found = json.loads(json.dumps(record))
+    assert told_replans("chat", found) == made
+    assert ReplanRecord.from_object(found).log.events == made
     assert told_replans("chat", None) == ()
 
 
