@@ -16,6 +16,7 @@ from rayserve_par.serving.metric_registry import (
     CONTROLLER_METRICS,
     FOREIGN_METRICS,
     INSTANCE_METRICS,
+    REPLANNER_METRICS,
     Metric,
 )
 from rayserve_par.serving.metric_registry.controller import CONTROLLER_LABELS
@@ -115,6 +116,7 @@ def tables() -> str:
     lines = [
         *_ours("Of instances", INSTANCE_LABELS, INSTANCE_METRICS.values()),
         *_ours("Of the controller", CONTROLLER_LABELS, CONTROLLER_METRICS.values()),
+        *_ours("Of the re-planner", CONTROLLER_LABELS, REPLANNER_METRICS.values()),
         *_foreign(FOREIGN_METRICS.values()),
         *_rules(all_rules()),
         *_dashboards(),

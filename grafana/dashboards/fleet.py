@@ -132,6 +132,26 @@ def _control() -> tuple[str, list[object]]:
             ),
         ),
         number(
+            "Layout changes",
+            "Times that the re-planner changed the layout since it started",
+            Query(
+                "sum by (application, action)"
+                f" (ray_rayserve_par_layout_changes_total{OURS})"
+                f" or {controlled('instances_wanted')} * 0",
+                f"{_BY_APPLICATION} {{{{action}}}}",
+            ),
+        ),
+        number(
+            "Re-planning",
+            "Decisions of the re-planner since it started; docs/replanning.md explains the reasons",
+            Query(
+                "sum by (application, action, why, outcome)"
+                f" (ray_rayserve_par_replan_decisions_total{OURS})"
+                f" or {controlled('instances_wanted')} * 0",
+                f"{_BY_APPLICATION} {{{{action}}}} {{{{why}}}} {{{{outcome}}}}",
+            ),
+        ),
+        number(
             "Last look",
             "Seconds since the controller looked",
             Query(f"time() - {controlled('control_look_timestamp_seconds')}", _BY_APPLICATION),

@@ -14,7 +14,7 @@ from rayserve_par.cli.status_command import ADDRESS_HELP
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rayserve_par.control.live.told import ToldEvent
+    from rayserve_par.control.live.told import Told
 
 _POLL_SECONDS = 1.0
 
@@ -23,24 +23,32 @@ def events(
     app: Annotated[str | None, typer.Argument(help="Application; without it all.")] = None,
     last: Annotated[int, typer.Option(min=1, help="How many at most, the newest.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as they come.")] = False,
-    number: Annotated[int | None, typer.Option(help="One decision with all of it.")] = None,
+    number: Annotated[
+        str | None,
+        typer.Option(help="One decision with all of it: 12, or r12 of the re-planner."),
+    ] = None,
     address: Annotated[str | None, typer.Option(help=ADDRESS_HELP)] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON instead, a line for each.")
     ] = False,
 ) -> None:
-    """Show what was decided, why, from which options, and what came true."""
+    """Show what was decided, why, from which options, and what came true.
+
+    Decisions of the scaling policy (#12) and of the re-planner (#r12) stand in one order of time;
+    each counts its own.
+    """
     from rayserve_par.cli.connect import connect
     from rayserve_par.cli.operate.event_view import render_whole_event
     from rayserve_par.cli.output import result_console
+    from rayserve_par.control.live.told import finite
 
     connect(address)
     console = result_console()
     found = _read(app)
     if number is not None:
-        one = with_number(found, number)
+        one = with_name(found, number)
         if as_json:
-            console.print_json(data=one.as_object())
+            console.print_json(data=finite(one.as_object()))
         else:
             console.print(render_whole_event(one))
         return
@@ -54,58 +62,68 @@ def events(
             return
 
 
-def with_number(found: Sequence[ToldEvent], number: int) -> ToldEvent:
-    """The event of this number.
+def with_name(found: Sequence[Told], name: str) -> Told:
+    """The event of this name, such as "12" or "r12"; a "#" before it is passed by.
 
     Raises:
-        RefusedError: there is none, or several applications have one.
+        RefusedError: it is no name, there is none, or several applications have one.
     """
     from rayserve_par.errors import RefusedError
 
-    those = [one for one in found if one.number == number]
+    name = name.removeprefix("#").lower()
+    number = name.removeprefix("r")
+    if not number.isdecimal():
+        raise RefusedError(
+            f"{name!r} is no decision: give 12 for the scaling policy's, r12 for the re-planner's."
+        )
+    name = name.removesuffix(number) + str(int(number))
+    those = [one for one in found if one.name == name]
     if len(those) == 1:
         return those[0]
     if those:
         apps = ", ".join(one.app for one in those)
-        raise RefusedError(f"{apps} each have an event {number}; name one of them before --number.")
-    numbers = [one.number for one in found]
-    kept = f"kept are {min(numbers)} to {max(numbers)}" if numbers else "none is kept"
-    raise RefusedError(f"There is no event {number}; {kept}.")
+        raise RefusedError(f"{apps} each have an event {name}; name one of them before --number.")
+    raise RefusedError(f"There is no event {name}; {_kept(found)}.")
 
 
-def _read(app: str | None) -> tuple[ToldEvent, ...]:
+def _kept(found: Sequence[Told]) -> str:
+    spans = []
+    for sign in ("", "r"):
+        numbers = [one.number for one in found if one.name == f"{sign}{one.number}"]
+        if numbers:
+            spans.append(f"{sign}{min(numbers)} to {sign}{max(numbers)}")
+    return f"kept are {' and '.join(spans)}" if spans else "none is kept"
+
+
+def _read(app: str | None) -> tuple[Told, ...]:
     """All events in order of time.
 
     Raises:
-        RefusedError: the application is not known, or its log cannot be read.
+        RefusedError: the application is not known, or a log of it cannot be read.
     """
     from rayserve_par.control.live.asking import known_application
-    from rayserve_par.control.live.reading import controlled_apps
-    from rayserve_par.control.live.store import read_events
-    from rayserve_par.control.live.told import told_events
+    from rayserve_par.control.live.reading import read_decisions
+    from rayserve_par.control.live.store import decided_apps
     from rayserve_par.control.serve_client import ServeClient
 
-    known = sorted({*controlled_apps(), *(state.name for state in ServeClient().apps())})
+    known = sorted({*decided_apps(), *(state.name for state in ServeClient().apps())})
     if app is not None:
         known_application(app, known)
-    wanted = known if app is None else [app]
-    found = [event for name in wanted for event in told_events(name, read_events(name))]
-    return tuple(sorted(found, key=lambda one: (one.seconds, one.app, one.number)))
+    return read_decisions(known if app is None else [app])
 
 
-def _print(console: Console, found: Sequence[ToldEvent], *, as_json: bool) -> None:
+def _print(console: Console, found: Sequence[Told], *, as_json: bool) -> None:
     from rayserve_par.cli.operate.event_view import render_event
+    from rayserve_par.control.live.told import finite
 
     for one in found:
         if as_json:
-            typer.echo(json.dumps(one.as_object()))
+            typer.echo(json.dumps(finite(one.as_object())))
         else:
             console.print(render_event(one))
 
 
-def _follow(
-    console: Console, app: str | None, before: tuple[ToldEvent, ...], *, as_json: bool
-) -> None:
+def _follow(console: Console, app: str | None, before: tuple[Told, ...], *, as_json: bool) -> None:
     """Print what is new; an event comes a second time when it is known what came true."""
     from rayserve_par.control.live.told import news
 

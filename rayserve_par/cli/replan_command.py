@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from rayserve_par.cli.status_command import ADDRESS_HELP
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from rayserve_par.control.decide.replan_state import ReplanDecision, ReplanState
     from rayserve_par.control.replanning.replanner import Outcome, Replanner
 
-_SHOWN_EVENTS = 8
+_SHOWN_EVENTS = 4
 _LOOK_SECONDS = 2.0
 _ROLL_OUT_SECONDS = 4 * 3600.0
 
@@ -84,16 +82,18 @@ def _rolls(decision: ReplanDecision | None) -> bool:
     return decision is None or decision.why == "rolling"
 
 
-def _events(apps: Sequence[str]) -> list[ReplanEvent]:
+def _events(apps: Sequence[str]) -> tuple[ReplanEvent, ...]:
     from rayserve_par.control.live.store import read_replan
-    from rayserve_par.control.replanning.record import ReplanRecord
+    from rayserve_par.control.live.told import told_replans
 
-    records = [ReplanRecord.from_object(read_replan(app)) for app in apps]
-    return sorted((one for record in records for one in record.log.events), key=lambda e: e.seconds)
+    found = (one for app in apps for one in told_replans(app, read_replan(app)))
+    return tuple(sorted(found, key=lambda one: one.seconds))
 
 
 def render(outcomes: Sequence[Outcome], events: Sequence[ReplanEvent] = ()) -> RenderableType:
     """Outcomes and the latest events as text."""
+    from rayserve_par.cli.operate.replan_view import render_replan
+
     if not outcomes:
         return Text("No application of rayserve_par is deployed here.")
     parts: list[RenderableType] = []
@@ -104,74 +104,30 @@ def render(outcomes: Sequence[Outcome], events: Sequence[ReplanEvent] = ()) -> R
             continue
         parts += [_candidates(one.state), Text(f"  {_sentence(one)}\n")]
     if events:
-        table = Table("when (UTC)", "application", "decision", "why", "came true", box=None)
-        for event in list(events)[-_SHOWN_EVENTS:]:
-            decision = event.decision
-            done = "" if event.carried_out or not decision.acts else " (only advised)"
-            table.add_row(
-                datetime.fromtimestamp(event.seconds, UTC).strftime("%m-%d %H:%M:%S"),
-                event.app,
-                f"{_words(decision)}{done}",
-                f"{decision.why}: {decision.note}",
-                _came_true(event),
-            )
-        parts += [Text("Latest decisions", style="bold"), table]
+        parts.append(Text("Latest decisions", style="bold"))
+        parts += [render_replan(one) for one in events[-_SHOWN_EVENTS:]]
     return Group(*parts)
 
 
-def _candidates(state: ReplanState) -> Table:
-    table = Table(
-        "  layout",
-        "fits",
-        "beside",
-        "requests/s each",
-        "TTFT",
-        "TPOT",
-        "",
-        box=None,
-        pad_edge=False,
-    )
-    listed = list(state.candidates)
-    if state.present and not any(one.same_as(state.present) for one in listed):
-        listed.append(state.present)
-    for one in listed:
-        now = state.present is not None and one.same_as(state.present)
-        table.add_row(
-            f"  {one.label} on {one.node_group}",
-            str(one.room),
-            str(one.beside),
-            f"{one.requests_per_second:.3g}",
-            f"{1e3 * one.ttft_seconds:.0f} ms",
-            f"{1e3 * one.tpot_seconds:.1f} ms",
-            f"now, {state.ready} of {state.target} serve" if now else "",
-        )
-    return table
+def _candidates(state: ReplanState) -> RenderableType:
+    from rayserve_par.cli.operate.replan_view import candidates_table
+
+    listed, present = list(state.candidates), state.present
+    if present and not any(one.same_as(present) for one in listed):
+        listed.append(present)
+    serve = f"now, {state.ready} of {state.target} serve"
+    notes = [serve if present and one.same_as(present) else "" for one in listed]
+    return candidates_table(listed, notes)
 
 
 def _sentence(one: Outcome) -> str:
+    from rayserve_par.cli.operate.replan_view import replan_words
+
     assert one.decision is not None, "only decisions are told"
     held = "not done: --apply" if one.mode == "dry_run" else f"not done: {one.mode}"
     done = "done" if one.carried_out else held
     more = f" ({done})" if one.decision.acts else ""
-    return f"{_words(one.decision)}{more}. {one.decision.why}: {one.decision.note}"
-
-
-def _words(decision: ReplanDecision) -> str:
-    words = str(decision.action).replace("_", " ")
-    if decision.choice is None or not decision.acts:
-        return words
-    way = f" by {str(decision.way).replace('_', ' ')}" if decision.way else ""
-    return f"{words} to {decision.choice.label}{way}"
-
-
-def _came_true(event: ReplanEvent) -> str:
-    came = event.came_true
-    if came is None:
-        return ""
-    after = f"{came.seconds - event.seconds:.0f} s later {came.ready} ready"
-    if came.ttft_seconds is None or came.tpot_seconds is None:
-        return after
-    return f"{after}, TTFT {1e3 * came.ttft_seconds:.0f} ms, TPOT {1e3 * came.tpot_seconds:.1f} ms"
+    return f"{replan_words(one.decision)}{more}. {one.decision.why}: {one.decision.note}"
 
 
 def as_data(one: Outcome) -> dict[str, Any]:

@@ -67,19 +67,23 @@ def render(
 def _controllers(
     controls: Mapping[str, AppControl], now_seconds: float
 ) -> Iterator[RenderableType]:
-    """A row for every controller that has reported, and what operators ask."""
+    """A row for every application that anything was decided about, and what operators ask."""
     from rayserve_par.cli.operate.app_view import decision_text, override_text
     from rayserve_par.cli.operate.figures import age_text
 
-    reporting = [one for one in controls.values() if one.status is not None]
-    if not reporting:
+    told = [one for one in controls.values() if one.status is not None or one.events]
+    if not told:
         return
     columns = ("controller", "mode", "wanted", "ready", "reason", "last decision", "reported")
     table = Table(*columns, box=None, pad_edge=False)
-    for control in reporting:
-        status, last = control.status, control.last_event
-        assert status is not None
-        stale = control.stale(now_seconds)
+    for control in told:
+        status, stale = control.status, control.stale(now_seconds)
+        last = "none yet"
+        if control.events:
+            last = decision_text(control.events[-1], None, now_seconds)
+        if status is None:
+            table.add_row(control.app, "-", "-", "-", "-", last, "never")
+            continue
         reported = ("STALE: " if stale else "") + age_text(now_seconds - status.seconds)
         table.add_row(
             control.app,
@@ -87,7 +91,7 @@ def _controllers(
             str(status.wanted),
             str(status.ready),
             status.reason,
-            "none yet" if last is None else decision_text(last, None),
+            last,
             Text(reported, style="red" if stale else ""),
         )
     yield Text("")
@@ -131,7 +135,8 @@ def as_data(
     """An observation as plain data for scripts.
 
     An application's `control` is null where it has no controller; else `status` is what that wrote
-    last, `override` what an operator asks, and `last_event` the newest decision.
+    last, `override` what an operator asks, `last_event` the scaling policy's newest decision and
+    `last_replan` the re-planner's.
     """
     return {
         "applications": [

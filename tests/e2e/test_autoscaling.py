@@ -152,7 +152,6 @@ def test_an_instance_that_reports_nothing_is_not_taken_for_idle(deployer: Deploy
     pid = ray._private.state.actors()[silent.actor_id]["Pid"]
     os.kill(pid, signal.SIGSTOP)
     try:
-        # One that has just started has not reported yet and is named as well, for a moment.
         wait_until(lambda: silent.replica_id in "".join(problems()), 20)
         store.write_override(APP, NO_OVERRIDE)
         wait_until(lambda: (now := status()) is not None and now.mode is Mode.ACTING, 10)

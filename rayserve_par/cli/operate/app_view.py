@@ -6,8 +6,11 @@
       TTFT       412 ms of 2 s ok    predicted 380 ms
       TPOT       31.2 ms of 50 ms ok    predicted 30 ms    steps take 1.08 x the plan
       decisions  12:00:01 #14 2 -> 3 forecast
+                 11:58:00 #r2 change to 3 x TP2 by surge  better: ...
 
-Where no controller has written anything, what Serve knows stands alone.
+The newest decisions of the scaling policy and of the re-planner (`r`), and always the newest one of
+the re-planner, which decides seldom. Where no controller has written anything, what Serve knows
+stands alone.
 """
 
 from __future__ import annotations
@@ -19,25 +22,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from rayserve_par.cli.operate.figures import (
     age_text,
     clock_text,
+    date_text,
     duration_text,
     mark_of,
     seconds_text,
     share_text,
 )
+from rayserve_par.cli.operate.replan_view import replan_text
+from rayserve_par.cli.operate.rows import grid
+from rayserve_par.control.decide.replan_events import ReplanEvent
 
 if TYPE_CHECKING:
     from rayserve_par.control.live.overview import AppControl
     from rayserve_par.control.live.records import ControlStatus, Override
-    from rayserve_par.control.live.told import ToldEvent
+    from rayserve_par.control.live.told import Told
     from rayserve_par.control.serve_client import AppState
 
 _DECISIONS_SHOWN = 3
+_CLOCK_SECONDS = 12 * 3600.0
 _SERVE_STYLES = {"RUNNING": "green", "DEPLOYING": "yellow"}
 _MODE_STYLES = {"acting": "green", "dry_run": "cyan", "paused": "yellow", "overridden": "yellow"}
 
@@ -55,12 +62,7 @@ class AppLines:
 
 def render_app(lines: AppLines) -> RenderableType:
     """The headline and the lines under it."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in _rows(lines):
-        table.add_row(Text(f"  {name}", style="dim"), text)
-    return Group(headline(lines), table)
+    return Group(headline(lines), grid(_rows(lines)))
 
 
 def headline(lines: AppLines) -> Text:
@@ -103,9 +105,9 @@ def _rows(lines: AppLines) -> Iterator[tuple[str, Text]]:
     asked = override_text(control.override, lines.now_seconds)
     if asked:
         yield "asked", Text(asked, style="yellow")
-    shown = control.events[: -_DECISIONS_SHOWN - 1 : -1]
-    for index, event in enumerate(shown):
-        yield "" if index else "decisions", Text(decision_text(event, lines.zone))
+    for index, event in enumerate(_newest(control)):
+        text = decision_text(event, lines.zone, lines.now_seconds)
+        yield "" if index else "decisions", Text(text)
     message = _last_line(lines.state.message or lines.state.deployment_message)
     problems = [] if status is None else list(status.problems)
     problems += [lines.missing, control.unreadable]
@@ -140,11 +142,23 @@ def override_text(override: Override, now_seconds: float) -> str:
     return f"{', '.join(parts)}, {ends}{note}"
 
 
-def decision_text(event: ToldEvent, zone: datetime.tzinfo | None) -> str:
-    """A decision in a line."""
+def decision_text(
+    event: Told, zone: datetime.tzinfo | None, now_seconds: float | None = None
+) -> str:
+    """A decision in a line; with the date where it is long before `now_seconds`."""
+    old = now_seconds is not None and now_seconds - event.seconds > _CLOCK_SECONDS
+    when = date_text(event.seconds, zone) if old else clock_text(event.seconds, zone)
+    if isinstance(event, ReplanEvent):
+        return f"{when} #{event.name} {replan_text(event)}"
     note = f": {event.note}" if event.note else ""
-    when = clock_text(event.seconds, zone)
-    return f"{when} #{event.number} {event.before} -> {event.wanted} {event.reason}{note}"
+    return f"{when} #{event.name} {event.before} -> {event.wanted} {event.reason}{note}"
+
+
+def _newest(control: AppControl) -> list[Told]:
+    """What is shown of the decisions, the newest first."""
+    shown = list(control.events[: -_DECISIONS_SHOWN - 1 : -1])
+    replan = control.last_replan
+    return shown if replan is None or replan in shown else [*shown, replan]
 
 
 def _instances(status: ControlStatus) -> Text:

@@ -1,4 +1,7 @@
-"""Decisions as text: each in a few lines, or one with all that is kept of it."""
+"""Decisions as text: each in a few lines, or one with all that is kept of it.
+
+The re-planner's are told by `replan_view.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +14,30 @@ from rich.table import Table
 from rich.text import Text
 
 from rayserve_par.cli.operate.figures import date_text, duration_text, seconds_text, share_text
+from rayserve_par.cli.operate.replan_view import render_replan, render_whole_replan
+from rayserve_par.cli.operate.rows import grid
+from rayserve_par.control.decide.replan_events import ReplanEvent
 
 if TYPE_CHECKING:
     from rayserve_par.control.decide.decision import Option
     from rayserve_par.control.decide.events import CameTrue, Inputs
-    from rayserve_par.control.live.told import ToldEvent
+    from rayserve_par.control.live.told import Told, ToldEvent
 
 _OPTIONS_SHOWN = 4
 
 
-def render_event(event: ToldEvent, zone: datetime.tzinfo | None = None) -> RenderableType:
+def render_event(event: Told, zone: datetime.tzinfo | None = None) -> RenderableType:
     """An event in a few lines: change and reason, inputs, options, what came true."""
-    return Group(_headline(event, zone), _grid(_short_rows(event)))
+    if isinstance(event, ReplanEvent):
+        return render_replan(event, zone)
+    return Group(_headline(event, zone), grid(_short_rows(event)))
 
 
-def render_whole_event(event: ToldEvent, zone: datetime.tzinfo | None = None) -> RenderableType:
+def render_whole_event(event: Told, zone: datetime.tzinfo | None = None) -> RenderableType:
     """An event with every option in a row of its own."""
-    parts: list[RenderableType] = [_headline(event, zone), _grid(_whole_rows(event))]
+    if isinstance(event, ReplanEvent):
+        return render_whole_replan(event, zone)
+    parts: list[RenderableType] = [_headline(event, zone), grid(_whole_rows(event))]
     if event.options:
         parts += [Text("\nconsidered", style="bold"), _options(event)]
     return Group(*parts)
@@ -36,7 +46,7 @@ def render_whole_event(event: ToldEvent, zone: datetime.tzinfo | None = None) ->
 def _headline(event: ToldEvent, zone: datetime.tzinfo | None) -> Text:
     change = "bold" if event.wanted == event.before else "bold green"
     return Text.assemble(
-        (f"#{event.number}", "bold"),
+        (f"#{event.name}", "bold"),
         f"  {date_text(event.seconds, zone)}  {event.app}  ",
         (f"{event.before} -> {event.wanted}", change),
         f"  {event.reason}",
@@ -91,7 +101,7 @@ def _few_options(event: ToldEvent) -> str:
     parts = [f"{one.instances}: {_expected(one)}" for one in shown]
     hidden = len(event.options) - len(shown)
     if hidden:
-        parts.append(f"and {hidden} more (--number {event.number})")
+        parts.append(f"and {hidden} more (--number {event.name})")
     return "\n".join(parts)
 
 
@@ -121,13 +131,4 @@ def _options(event: ToldEvent) -> Table:
             Text("meets", style="green") if one.meets else Text("misses", style="red"),
             "decided" if one.instances == event.wanted else "",
         )
-    return table
-
-
-def _grid(rows: Iterable[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, text in rows:
-        table.add_row(Text(f"  {name}", style="dim"), Text(text))
     return table

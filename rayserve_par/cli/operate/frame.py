@@ -21,6 +21,7 @@ from rayserve_par.cli.operate.figures import clock_text, count_text, duration_te
 from rayserve_par.cli.operate.instance_view import render_instances
 from rayserve_par.cli.operate.node_view import nodes_text
 from rayserve_par.control.live.overview import AppControl
+from rayserve_par.control.live.told import finite
 
 if TYPE_CHECKING:
     from rayserve_par.control.live.records import InstanceStatus
@@ -97,9 +98,9 @@ def render_frame(frame: Frame) -> RenderableType:
 
 
 def events_object(look: Look, last: int) -> dict[str, Any]:
-    """The newest events of every application, oldest first, as JSON."""
+    """The newest decisions about every application, oldest first, as JSON."""
     return {
-        state.name: [one.as_object() for one in look.control(state.name).events[-last:]]
+        state.name: [finite(one.as_object()) for one in look.control(state.name).events[-last:]]
         for state in look.seen.apps
     }
 

@@ -7,11 +7,11 @@ the one before (same action, reason, choice) is not logged again, nor is one tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from rayserve_par.control.decide.prospect import Choice, Prospect
 from rayserve_par.control.decide.replan_state import (
-    Action,
     ReplanDecision,
     ReplanMemory,
     ReplanState,
@@ -51,6 +51,26 @@ class ReplanEvent:
     candidates: tuple[Prospect, ...]
     carried_out: bool
     came_true: ReplanCameTrue | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called beside the scaling policy's events, which have plain numbers."""
+        return f"r{self.number}"
+
+    @property
+    def awaited(self) -> bool:
+        """Whether what came true is, or will be, filled in: a layout was changed."""
+        return self.carried_out and self.decision.changes_layout
+
+    def as_object(self) -> dict[str, Any]:
+        """As JSON, but for numbers without end."""
+        predicted = self.decision.predicted
+        return {
+            "log": "replan",
+            "name": self.name,
+            **asdict(self),
+            "predicted": None if predicted is None else asdict(predicted),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +125,7 @@ def _same(event: ReplanEvent, decision: ReplanDecision, carried_out: bool) -> bo
 def _told(event: ReplanEvent, state: ReplanState, memory: ReplanMemory) -> ReplanEvent:
     choice = event.decision.choice
     rolled_out = (
-        event.carried_out
-        and event.decision.action is not Action.COUNT
+        event.awaited
         and event.came_true is None
         and choice is not None
         and state.present is not None

@@ -190,3 +190,8 @@ class ReplanDecision:
     def acts(self) -> bool:
         """Whether there is something to do."""
         return self.action not in {Action.KEEP, Action.CANNOT}
+
+    @property
+    def changes_layout(self) -> bool:
+        """Whether that is another layout, not only another number."""
+        return self.acts and self.action is not Action.COUNT

@@ -34,19 +34,23 @@ def carry_out(
     target: int,
     bounds: Bounds,
     silent: tuple[str, ...],
+    overdue: tuple[str, ...],
 ) -> CarriedOut:
-    """Apply `override`, if it holds, `dry_run` of the config, and the rule about the `silent`."""
+    """Apply `override`, if it holds, `dry_run` of the config, and the rule about the `silent`.
+
+    `overdue` are those of them whose report is late; the others have just started.
+    """
     problems: list[str] = []
-    if silent:
-        shown = ", ".join(silent[:3]) + (" and more" if len(silent) > 3 else "")
+    if overdue:
+        shown = ", ".join(overdue[:3]) + (" and more" if len(overdue) > 3 else "")
         problems.append(
-            f"{len(silent)} running instances do not report ({shown}): nothing is scaled down "
+            f"{len(overdue)} running instances do not report ({shown}): nothing is scaled down "
             "until they do."
         )
-        if decision.wanted < min(target, bounds.most):
-            note = f"{decision.wanted} would do, but not all instances report; {decision.note}"
-            kept = min(target, bounds.most)
-            decision = replace(decision, wanted=kept, reason=Reason.HOLD, note=note)
+    if silent and decision.wanted < min(target, bounds.most):
+        note = f"{decision.wanted} would do, but not all instances report; {decision.note}"
+        kept = min(target, bounds.most)
+        decision = replace(decision, wanted=kept, reason=Reason.HOLD, note=note)
     if override.instances is not None:
         number = bounds.clamp(override.instances)
         if number != override.instances:

@@ -113,6 +113,7 @@ class LiveController:
             target=view.target,
             bounds=self.settings.scale.bounds,
             silent=silent,
+            overdue=tuple(name for name in silent if ages[name] > self._overdue_seconds),
         )
         log = self._log.after(self.settings.model, self._policy.name, state, done.decision)
         changed, self._log = log != self._log, log
@@ -139,9 +140,10 @@ class LiveController:
         self._begun = now if self._begun is None else self._begun
         self._starts.look(now, view.target, view.running)
         ages = self._freshness.look(view, now)
-        limit = max(_LEAST_SILENT_SECONDS, _SILENT_LOOKS * self.settings.scale.look_seconds)
         silent = tuple(
-            name for name in view.running if name not in view.reports or ages[name] > limit
+            name
+            for name in view.running
+            if name not in view.reports or ages[name] > self._overdue_seconds
         )
         latest = {name: one.latest for name, one in view.reports.items()}
         young = {
@@ -166,6 +168,11 @@ class LiveController:
             room=around.room,
         )
         return state, silent, ages
+
+    @property
+    def _overdue_seconds(self) -> float:
+        """The age from which a report, or the silence of a new instance, is too old."""
+        return max(_LEAST_SILENT_SECONDS, _SILENT_LOOKS * self.settings.scale.look_seconds)
 
     def _add_shed(self, shed: float, instances: int, now: float) -> None:
         """Requests that found no room are load as well; with several instances the front asks two,

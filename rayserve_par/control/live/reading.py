@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from rayserve_par.control.live import store
 from rayserve_par.control.live.overview import AppControl
-from rayserve_par.control.live.told import ToldEvent, told_events
+from rayserve_par.control.live.told import Told, in_order, told_events, told_replans
 from rayserve_par.errors import RefusedError
 
 
@@ -15,18 +15,38 @@ def read_controls(apps: Iterable[str]) -> dict[str, AppControl]:
     statuses = {one.app: one for one in store.read_statuses()}
     found = {}
     for app in apps:
-        events: tuple[ToldEvent, ...] = ()
-        unreadable = ""
-        try:
-            events = told_events(app, store.read_events(app))
-        except RefusedError as refusal:
-            unreadable = str(refusal)
+        events: list[Told] = []
+        unreadable = []
+        for read in _LOGS:
+            try:
+                events += read(app)
+            except RefusedError as refusal:
+                unreadable.append(str(refusal))
         found[app] = AppControl(
-            app, statuses.get(app), store.read_override(app), events, unreadable
+            app,
+            statuses.get(app),
+            store.read_override(app),
+            in_order(events),
+            " ".join(unreadable),
         )
     return found
 
 
-def controlled_apps() -> tuple[str, ...]:
-    """Applications that ever had a controller, running or not."""
-    return tuple(one.app for one in store.read_statuses())
+def read_decisions(apps: Iterable[str]) -> tuple[Told, ...]:
+    """Every decision about these applications that is kept, of both logs, in order of time.
+
+    Raises:
+        RefusedError: a log cannot be read.
+    """
+    return in_order(one for app in apps for read in _LOGS for one in read(app))
+
+
+def _scaling(app: str) -> tuple[Told, ...]:
+    return told_events(app, store.read_events(app))
+
+
+def _replans(app: str) -> tuple[Told, ...]:
+    return told_replans(app, store.read_replan(app))
+
+
+_LOGS: tuple[Callable[[str], tuple[Told, ...]], ...] = (_scaling, _replans)

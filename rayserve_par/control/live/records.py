@@ -46,7 +46,8 @@ class ControlStatus:
     is ACTING. TTFT and TPOT are means over the requests that ended since the last decision, None
     where none did; `predicted_*` are the model's for the present number of instances.
     `correction` is the factor by which steps take longer than planned. `problems` are words for
-    people: stale reports, a policy that failed, a target out of reach.
+    people: stale reports, a policy that failed, a target out of reach. `look_seconds` is the time
+    between two looks.
     """
 
     app: str
@@ -76,6 +77,7 @@ class ControlStatus:
     correction: float
     start_seconds: float
     decision_seconds: float
+    look_seconds: float = 2.0
     instances: tuple[InstanceStatus, ...] = ()
     problems: tuple[str, ...] = ()
 

@@ -55,6 +55,7 @@ def control_status(
         correction=correction,
         start_seconds=state.start_seconds,
         decision_seconds=decision_seconds,
+        look_seconds=settings.scale.look_seconds,
         instances=tuple(
             InstanceStatus(
                 name=one.name,
@@ -111,6 +112,7 @@ def failure_status(
         correction=1.0,
         start_seconds=settings.start_seconds,
         decision_seconds=0.0,
+        look_seconds=settings.scale.look_seconds,
         problems=(
             f"the decision failed, {failures} so far: {type(error).__name__}: {error}. "
             f"{target} instances stay.",

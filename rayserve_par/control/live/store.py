@@ -63,6 +63,12 @@ def read_replan(app: str) -> Mapping[str, Any] | None:
     return found
 
 
+def decided_apps() -> tuple[str, ...]:
+    """Applications that either log has decisions of, or that have a status, by name."""
+    kinds = [f"control/{kind}/" for kind in ("status", "events", "replan")]
+    return tuple(sorted({key.removeprefix(one) for one in kinds for key in _keys(one)}))
+
+
 def forget(app: str) -> None:
     """Delete all that is kept of an application."""
     for kind in ("status", "events", "override", "replan"):

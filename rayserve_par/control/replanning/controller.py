@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, PositiveFloat, ValidationError, model_validator
 
 from rayserve_par.control.decide.replan_settings import ReplanSettings
+from rayserve_par.control.replanning.metrics import ReplanMetrics
 from rayserve_par.control.replanning.replanner import Replanner
 from rayserve_par.control.serve_client import ServeClient
 from rayserve_par.errors import RefusedError
@@ -76,7 +77,9 @@ class ControllerReplica:
 
     def __init__(self, args: ControllerArgs) -> None:
         self._look_seconds = args.look_seconds
-        self._replanner = Replanner(ServeClient(), args.settings, time.time, args.dry_run)
+        self._replanner = Replanner(
+            ServeClient(), args.settings, time.time, args.dry_run, ReplanMetrics().count
+        )
         self._looked = time.monotonic()
         threading.Thread(target=self._run, daemon=True, name="replan").start()
 

@@ -45,7 +45,8 @@ class ReplanRecord:
 
     def as_object(self) -> dict[str, Any]:
         """As JSON."""
-        found: dict[str, Any] = json.loads(_adapter().dump_json(self))
+        # Not `dump_json`: its null for an infinite prediction could not be read back.
+        found: dict[str, Any] = _adapter().dump_python(self, mode="json")
         return found
 
     @classmethod

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from rayserve_par.control.config_file import IMPORT_PATH
 from rayserve_par.control.decide.prospect import Counting
 from rayserve_par.control.decide.replan import replan
+from rayserve_par.control.decide.replan_events import ReplanEvent
 from rayserve_par.control.decide.replan_settings import ReplanSettings
 from rayserve_par.control.decide.replan_state import ReplanDecision, ReplanState
 from rayserve_par.control.live import store
@@ -33,7 +34,10 @@ logger = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one look at one application led to; `problem` says why nothing could be decided."""
+    """What one look at one application led to; `problem` says why nothing could be decided.
+
+    `event` is the decision as it was written to the log, None where it was not.
+    """
 
     app: str
     mode: Mode
@@ -41,16 +45,22 @@ class Outcome:
     state: ReplanState | None
     carried_out: bool = False
     problem: str = ""
+    model: str = ""
+    event: ReplanEvent | None = None
 
 
 @dataclass(slots=True)
 class Replanner:
-    """`dry_run` writes decisions down and carries none out. `clock` gives Unix seconds."""
+    """`dry_run` writes decisions down and carries none out. `clock` gives Unix seconds.
+
+    `tell` is given each outcome at once, also where the look then fails at another application.
+    """
 
     client: ServeClient
     settings: ReplanSettings
     clock: Callable[[], float]
     dry_run: bool = False
+    tell: Callable[[Outcome], None] = lambda _: None
 
     def look(self, only: str | None = None, *, keep: bool = True) -> tuple[Outcome, ...]:
         """One look at all applications of ours, or at `only`; without `keep` nothing is written.
@@ -72,7 +82,12 @@ class Replanner:
             instances=living_instances(),
             statuses=store.read_statuses(),
         )
-        return tuple(self._look_at(app, seen, keep) for app in apps)
+        return tuple(self._told(app, seen, keep) for app in apps)
+
+    def _told(self, app: AppState, seen: Seen, keep: bool) -> Outcome:
+        outcome = self._look_at(app, seen, keep)
+        self.tell(outcome)
+        return outcome
 
     def _look_at(self, app: AppState, seen: Seen, keep: bool) -> Outcome:
         override = store.read_override(app.name)
@@ -83,12 +98,22 @@ class Replanner:
             args = parse_args(given, app.name)
             if keep and record.undone is not None and mode is Mode.ACTING:
                 record = self._finish(app.name, record, counting_of(args))
-                return Outcome(app.name, mode, record.latest, None, carried_out=True)
+                last = record.log.events[-1] if record.log.events else None
+                return Outcome(
+                    app.name,
+                    mode,
+                    record.latest,
+                    None,
+                    carried_out=True,
+                    model=args.public_name,
+                    event=last if last and last.decision == record.latest else None,
+                )
             room = Room(tuple(live_nodes()), groups_of(app.name), nodes_of_kind)
             state = state_of(replace(seen, room=room), app, args, record)
             if state is None:
                 return Outcome(app.name, mode, None, None, problem="no instance has started yet")
-            return self._decide(app.name, mode, state, record, keep)
+            outcome = self._decide(app.name, mode, state, record, keep)
+            return replace(outcome, model=args.public_name)
         except RefusedError as refusal:
             return Outcome(app.name, mode, None, None, problem=str(refusal))
 
@@ -106,7 +131,8 @@ class Replanner:
         if state.present is not None and state.ready:
             known = state.present.choice(state.ready)
         log = record.log.after(app, state, memory, decision, carried_out=acts)
-        if log.counted != record.log.counted:
+        event = log.events[-1] if log.counted != record.log.counted else None
+        if event is not None:
             logger.info(
                 "Re-planning %s (%s): %s, %s: %s",
                 app, mode, decision.action, decision.why, decision.note,
@@ -124,7 +150,7 @@ class Replanner:
         store.write_replan(app, record.as_object())
         if acts:
             self._finish(app, record, state.counting)
-        return Outcome(app, mode, decision, state, carried_out=acts)
+        return Outcome(app, mode, decision, state, carried_out=acts, event=event)
 
     def _finish(self, app: str, record: ReplanRecord, counting: Counting) -> ReplanRecord:
         assert record.undone is not None, "only what is undone is finished"

@@ -26,6 +26,7 @@ from rayserve_par.serving.metric_registry import (
     CONTROLLER_METRICS,
     FOREIGN_METRICS,
     INSTANCE_METRICS,
+    REPLANNER_METRICS,
 )
 
 OURS = "ray_rayserve_par_"
@@ -36,7 +37,7 @@ VARIABLES = {
     "__rate_interval": "1m",
     "__range": "1m",
 }
-OUR_METRICS = {**INSTANCE_METRICS, **CONTROLLER_METRICS}
+OUR_METRICS = {**INSTANCE_METRICS, **CONTROLLER_METRICS, **REPLANNER_METRICS}
 RECORDED = {rule.name for rule in all_rules() if not rule.alert}
 OUR_SERIES = {name for metric in OUR_METRICS.values() for name in metric.series}
 KNOWN = {

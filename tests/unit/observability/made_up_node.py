@@ -17,6 +17,7 @@ from rayserve_par.serving.metric_registry import (
     CONTROLLER_METRICS,
     FOREIGN_METRICS,
     INSTANCE_METRICS,
+    REPLANNER_METRICS,
     Kind,
 )
 
@@ -57,6 +58,7 @@ def exposition(seconds: float) -> str:
     lines = []
     ours = [(m.exported, m.kind, m.labels) for m in INSTANCE_METRICS.values()]
     ours += [(m.exported, m.kind, m.labels) for m in CONTROLLER_METRICS.values()]
+    ours += [(m.exported, m.kind, m.labels) for m in REPLANNER_METRICS.values()]
     others = [
         (m.exported, m.kind, _FOREIGN_LABELS.get(name, _ENGINE if "_vllm_" in name else ()))
         for name, m in FOREIGN_METRICS.items()

@@ -28,6 +28,7 @@ from tests.unit.control.live.operated import (
     control_status,
     event,
     observation,
+    replan_event,
 )
 
 
@@ -152,6 +153,15 @@ def test_status_shows_the_controller() -> None:
     assert chat["control"]["status"]["wanted"] == 3
     assert chat["control"]["override"]["instances"] == 3
     assert plain["control"] is None
+
+
+def test_status_shows_what_the_replanner_decided() -> None:
+    seen = observation((app_state(),))
+    controls = {"chat": control(replans=(replan_event(),))}
+    shown = text_of(render(seen, controls, NOON), 140)
+    assert "#r3 change to 2 x TP2 by surge" in shown
+    [chat] = as_data(seen, controls, NOON)["applications"]
+    assert chat["control"]["last_replan"]["decision"]["why"] == "better"
 
 
 def test_status_without_controllers_has_no_table_of_them() -> None:

@@ -23,6 +23,7 @@ from tests.unit.control.live.operated import (
     event,
     instance,
     observation,
+    replan_event,
 )
 
 
@@ -49,6 +50,39 @@ def test_an_application_with_a_controller() -> None:
         "  TPOT       47.1 ms of 50 ms near; predicted 30 ms; steps take 1.08 x the plan\n"
         "  decisions  11:59:00 #14 2 -> 3 forecast: a note\n"
         "             11:59:00 #13 2 -> 3 forecast: a note"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scaling", "replan_age", "expected"),
+    [
+        # The newest three of both.
+        (2, 30.0, ["11:59:30 #r3", "11:59:00 #14", "11:59:00 #13"]),
+        (3, 70.0, ["11:59:00 #15", "11:59:00 #14", "11:59:00 #13", "11:58:50 #r3"]),
+        # The re-planner's newest is shown however old it is, and then with its day.
+        (4, 50_000.0, ["11:59:00 #16", "11:59:00 #15", "11:59:00 #14", "2026-11-22 22:06:40 #r3"]),
+        (0, 70.0, ["11:58:50 #r3", "2026-11-22 11:00:00 #r2"]),
+    ],
+)
+def test_decisions_of_both_logs(scaling: int, replan_age: float, expected: list[str]) -> None:
+    found = control(
+        status=control_status(),
+        events=tuple(event(13 + number) for number in range(scaling)),
+        replans=(
+            replan_event(2, seconds=NOON - 90_000),
+            replan_event(seconds=NOON - replan_age),
+        ),
+    )
+    lines = app_text(found, 140).splitlines()[5:]
+    told = [line.removeprefix("  decisions").strip() for line in lines]
+    assert [one[: len(start)] for one, start in zip(told, expected, strict=True)] == expected
+
+
+def test_a_replan_in_a_line() -> None:
+    shown = app_text(control(replans=(replan_event(carried_out=False),)), 140)
+    assert (
+        "decisions  11:58:30 #r3 change to 2 x TP2 by surge (only advised)  "
+        "better: TP2 is better by 38%" in shown
     )
 
 

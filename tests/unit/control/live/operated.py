@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from rayserve_par.control.decide.change_way import Way
 from rayserve_par.control.decide.decision import Decision, Option, Reason
 from rayserve_par.control.decide.events import CameTrue, Event, Inputs
+from rayserve_par.control.decide.replan_events import ReplanCameTrue, ReplanEvent
+from rayserve_par.control.decide.replan_state import Action, ReplanDecision, Why
 from rayserve_par.control.live.overview import AppControl
 from rayserve_par.control.live.records import (
     NO_OVERRIDE,
@@ -15,12 +18,13 @@ from rayserve_par.control.live.records import (
     Mode,
     Override,
 )
-from rayserve_par.control.live.told import told_events
+from rayserve_par.control.live.told import in_order, told_events
 from rayserve_par.control.observe import InstanceView, Observation
 from rayserve_par.control.serve_client import AppState
 from rayserve_par.placement.fit import NodeState
 from rayserve_par.planning.layout import Layout
 from rayserve_par.serving.rank_table import InstanceRecord, RankRecord
+from tests.unit.control.decide.replan_cases import TP1, TP2
 
 # 2026-11-23 12:00:00 UTC
 NOON = 1795435200.0
@@ -91,13 +95,44 @@ def log(*events: Event) -> dict[str, Any]:
     return {"counted": len(events), "events": [one.as_object() for one in events]}
 
 
+BETTER = ReplanDecision(
+    Action.CHANGE, Why.BETTER, "TP2 is better by 38%", TP2.choice(2), Way.SURGE,
+    gain=0.38, cost_gpu_seconds=240.0, predicted=TP2,
+)  # fmt: skip
+BEST = ReplanDecision(Action.KEEP, Why.BEST, "TP1 is the planner's choice")
+
+
+def replan_event(
+    number: int = 3, *, app: str = "chat", came_true: bool = False, **more: Any
+) -> ReplanEvent:
+    made = ReplanEvent(
+        number=number,
+        seconds=NOON - 90.0,
+        app=app,
+        cluster="2x8xH100",
+        before=TP1.choice(2),
+        ready=2,
+        requests_per_second=2.314,
+        isl=512.4,
+        osl=128.0,
+        decision=BETTER,
+        candidates=(TP2, TP1),
+        carried_out=True,
+    )
+    made = replace(made, **more)
+    told = ReplanCameTrue(made.seconds + 80.0, 2, 2.4, 0.41, 0.031) if came_true else None
+    return replace(made, came_true=told)
+
+
 def control(
     app: str = "chat",
     status: ControlStatus | None = None,
     override: Override = NO_OVERRIDE,
     events: tuple[Event, ...] = (),
+    replans: tuple[ReplanEvent, ...] = (),
 ) -> AppControl:
-    return AppControl(app, status, override, told_events(app, log(*events)))
+    decisions = in_order((*told_events(app, log(*events)), *replans))
+    return AppControl(app, status, override, decisions)
 
 
 def observation(

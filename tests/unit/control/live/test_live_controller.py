@@ -164,6 +164,36 @@ def test_never_down_while_an_instance_is_silent() -> None:
     assert world.status.problems == ()
 
 
+@pytest.mark.parametrize(("look_seconds", "limit_seconds"), [(2.0, 6.0), (5.0, 15.0)])
+def test_a_new_instance_is_named_once_its_report_is_late_and_held_for_at_once(
+    look_seconds: float, limit_seconds: float
+) -> None:
+    world = World(replace(SETTINGS, scale=replace(SETTINGS.scale, look_seconds=look_seconds)))
+    world.run(90, 0.1 * CAPACITY)
+    world.silent = {"r1"}
+    world.around = Around(override=Override(instances=2))
+    world.run(60, 0.1 * CAPACITY)
+    new = [one for one in world.statuses if one.ready == 2]
+    assert {(one.decided, one.reason) for one in new} == {(2, "hold")}
+    named = [one.seconds - new[0].seconds for one in new if one.problems]
+    assert limit_seconds < named[0] <= limit_seconds + look_seconds
+    assert "do not report (r1)" in new[-1].problems[0]
+    world.silent = set()
+    world.run(round(look_seconds) + 1, 0.1 * CAPACITY)
+    assert world.status.problems == ()
+
+
+def test_a_new_instance_that_reports_in_time_is_never_named() -> None:
+    world = World()
+    world.run(60, 0.1 * CAPACITY)
+    world.around = Around(override=Override(instances=4))
+    world.silent = {"r1", "r2", "r3"}
+    world.run(5, 0.1 * CAPACITY)
+    world.silent = set()
+    world.run(30, 0.1 * CAPACITY)
+    assert {one.problems for one in world.statuses} == {()}
+
+
 def test_after_a_restart_the_number_stays_until_enough_is_known() -> None:
     world = World(target=4)
     world.run(25, 0.1 * CAPACITY)

@@ -15,7 +15,7 @@ from rayserve_par.control.live.records import ControlStatus, Mode, Override
 from rayserve_par.control.observe import InstanceView
 from rayserve_par.control.replanning import replanner as module
 from rayserve_par.control.replanning.record import ReplanRecord
-from rayserve_par.control.replanning.replanner import Replanner
+from rayserve_par.control.replanning.replanner import Outcome, Replanner
 from rayserve_par.control.serve_client import AppState
 from rayserve_par.hardware.cluster import Cluster, parse_cluster
 from rayserve_par.placement.fit import NodeState
@@ -178,6 +178,32 @@ def test_who_dies_between_writing_and_doing_is_finished_by_the_next(world: World
         "better",
         "last_step",
     ]
+
+
+def test_what_failed_and_is_finished_is_told_once_with_its_event(world: World) -> None:
+    told: list[Outcome] = []
+    client: Any = world
+
+    def look() -> None:
+        world.now += 1
+        Replanner(client, SETTINGS, lambda: world.now, False, told.append).look()
+
+    look()
+    world.nodes["b"] = 2
+    world.fails = True
+    for _ in range(5):
+        look()
+    with pytest.raises(ConnectionError):
+        look()
+    world.fails = False
+    for _ in range(3):
+        look()
+    done = [one for one in told if one.carried_out]
+    assert [(one.app, one.model) for one in done] == [("a", "tiny-llama")]
+    assert done[0].event is not None
+    assert done[0].event.decision.why == "better"
+    logged = [one.event for one in told if one.event is not None]
+    assert [one.number for one in logged] == [one.number for one in world.record.log.events]
 
 
 @pytest.mark.parametrize(

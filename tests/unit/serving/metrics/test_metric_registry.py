@@ -14,6 +14,7 @@ from rayserve_par.serving.metric_registry import (
     FOREIGN_METRICS,
     INSTANCE_LABELS,
     INSTANCE_METRICS,
+    REPLANNER_METRICS,
     Kind,
     Metric,
 )
@@ -23,7 +24,10 @@ UNITS = ("_seconds", "_tokens", "_gpus", "_total", "_info", "_per_second", "_per
 WITHOUT_UNIT_IN_NAME = {"instances", "requests", "problems", "0 or 1", "ratio", "GPUs"}
 
 
-@pytest.mark.parametrize("metric", [*INSTANCE_METRICS.values(), *CONTROLLER_METRICS.values()])
+OF_CONTROLLERS = {**CONTROLLER_METRICS, **REPLANNER_METRICS}
+
+
+@pytest.mark.parametrize("metric", [*INSTANCE_METRICS.values(), *OF_CONTROLLERS.values()])
 def test_a_metric_says_what_it_is(metric: Metric) -> None:
     assert metric.name.startswith("rayserve_par_")
     assert metric.text.endswith(".")
@@ -33,8 +37,9 @@ def test_a_metric_says_what_it_is(metric: Metric) -> None:
 
 def test_each_exporter_has_its_labels_and_no_metric_of_the_other() -> None:
     assert all(m.labels[:3] == INSTANCE_LABELS for m in INSTANCE_METRICS.values())
-    assert all(m.labels[:2] == CONTROLLER_LABELS for m in CONTROLLER_METRICS.values())
-    assert not INSTANCE_METRICS.keys() & CONTROLLER_METRICS.keys()
+    assert all(m.labels[:2] == CONTROLLER_LABELS for m in OF_CONTROLLERS.values())
+    assert not INSTANCE_METRICS.keys() & OF_CONTROLLERS.keys()
+    assert not REPLANNER_METRICS.keys() & CONTROLLER_METRICS.keys()
     assert not any(name.startswith("ray_rayserve_par_") for name in FOREIGN_METRICS)
 
 
@@ -74,7 +79,7 @@ def test_ray_gets_every_metric_with_its_kind_and_labels() -> None:
         Kind.HISTOGRAM: ray_kinds.Histogram,
     }
     labels = {"model": "m", "instance_id": "i", "node": "n"}
-    for registry, defaults in ((INSTANCE_METRICS, labels), (CONTROLLER_METRICS, None)):
+    for registry, defaults in ((INSTANCE_METRICS, labels), (OF_CONTROLLERS, None)):
         for name, one in made(registry, defaults).items():
             metric = registry[name]
             assert type(one) is kinds[metric.kind]

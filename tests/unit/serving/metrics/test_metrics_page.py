@@ -7,6 +7,7 @@ from rayserve_par.serving.metric_registry import (
     CONTROLLER_METRICS,
     FOREIGN_METRICS,
     INSTANCE_METRICS,
+    REPLANNER_METRICS,
 )
 from scripts.metrics_page import BEGIN, END, PAGE, page
 
@@ -19,7 +20,8 @@ def test_the_page_is_current() -> None:
 
 def test_the_page_has_every_metric_and_every_alert_once() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    ours = (*INSTANCE_METRICS.values(), *CONTROLLER_METRICS.values())
+    controls = (*CONTROLLER_METRICS.values(), *REPLANNER_METRICS.values())
+    ours = (*INSTANCE_METRICS.values(), *controls)
     for name in (*(metric.exported for metric in ours), *FOREIGN_METRICS):
         assert text.count(f"\n| `{name}` |") == 1, name
     for rule in all_rules():
