@@ -32,7 +32,7 @@ applications:
       layout: {tp: 1}
       workload: {isl: 64, osl: 32, ttft_ms: 1000, tpot_ms: 100}
       autoscaling:
-        {min_replicas: 0, max_replicas: 2, look_seconds: 1, start_seconds: 5, to_zero_seconds: 4}
+        {min_replicas: 0, max_replicas: 2, look_seconds: 1, start_seconds: 5, to_zero_seconds: 12}
       mock_engine: {step_base_seconds: 0.02}
 """
 HELD = 8
