@@ -57,6 +57,7 @@ class Request:
         "_app",
         "_body",
         "_caller",
+        "_ended",
         "_gate",
         "_headers",
         "_holding",
@@ -76,6 +77,7 @@ class Request:
         self._headers = headers
         self._body = Body()
         self._admitted_at = 0.0
+        self._ended = False
         self._reading = False
         self._stream = False
         self._pending_stream = False
@@ -84,7 +86,7 @@ class Request:
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """From the body to the end of the answer."""
         gate = self._gate
-        response = Response(send, self._on_first, gate.engine_failed)
+        response = Response(send, self._on_first, self._on_last, gate.engine_failed)
         response.task = asyncio.current_task()
         gate.responses.add(response)
         outcome = "client_gone"
@@ -93,7 +95,8 @@ class Request:
         finally:
             gate.responses.discard(response)
             gate.outcomes[outcome] += 1
-            self._end(response, outcome)
+            if not self._ended:
+                self._end(response, outcome)
 
     async def _timed(self, scope: Scope, receive: Receive, send: Send, response: Response) -> str:
         """Serve within the limits of time; what became of the request."""
@@ -127,10 +130,10 @@ class Request:
             return "client_stalled"
         except Exception:
             return "client_gone" if response.gone else await self._failed(response)
-        return await self._ended(response)
+        return await self._outcome(response)
 
     @staticmethod
-    async def _ended(response: Response) -> str:
+    async def _outcome(response: Response) -> str:
         if response.complete:
             return "ok"
         if response.gone:
@@ -202,7 +205,11 @@ class Request:
             self._pending_stream = False
             self._gate.limit.first_token(self._gate.clock() - self._admitted_at)
 
+    def _on_last(self, response: Response) -> None:
+        self._end(response, "ok")
+
     def _end(self, response: Response, outcome: str) -> None:
+        self._ended = True
         gate = self._gate
         gate.bodies.held_bytes -= self._body.size
         answered = outcome == "ok" and response.status < 400

@@ -27,6 +27,8 @@ ENGINE_ENDED = shed("The engine of this instance has ended; others take new requ
 class Response:
     """The sending side of one request; `task` is what is cancelled to cut it.
 
+    `on_first` is called before the answer's first part is sent, `on_last` before its last: a client
+    that has the last part may be back with its next request before the application returns.
     `gone` says that the client left, so that nothing is sent any more.
     """
 
@@ -34,6 +36,7 @@ class Response:
         "_engine_failed",
         "_first_bytes",
         "_on_first",
+        "_on_last",
         "_send",
         "_start",
         "blocked",
@@ -53,11 +56,13 @@ class Response:
         self,
         send: Send,
         on_first: Callable[[Response], None],
+        on_last: Callable[[Response], None] = lambda _: None,
         engine_failed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._send = send
         self._engine_failed = engine_failed
         self._on_first = on_first
+        self._on_last = on_last
         self._start: Message | None = None
         self._first_bytes = 0
         self.task: asyncio.Task[object] | None = None
@@ -78,6 +83,9 @@ class Response:
             return
         if self.started:
             self.parts += 1
+            last = not message.get("more_body", False)
+            if last:
+                self._on_last(self)
             self.blocked = True
             try:
                 await self._send(message)
@@ -85,8 +93,7 @@ class Response:
                 self._cancel_the_source()
                 return
             self.blocked = False
-            if not message.get("more_body", False):
-                self.complete = True
+            self.complete = last
             return
         if message["type"] == "http.response.start":
             self._start = message

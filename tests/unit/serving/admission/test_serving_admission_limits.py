@@ -4,6 +4,7 @@ import asyncio
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from middleware_harness import BODY, CHAT, NODE, Application, bearer, error_of, gate_of, key, served
@@ -15,6 +16,7 @@ from rayserve_par.serving.admission.key_source import open_key_source
 from rayserve_par.serving.admission.keys import hash_of
 from rayserve_par.serving.admission.ledger import Answer, Report
 from rayserve_par.serving.admission.local_ledger import LocalLedger
+from rayserve_par.serving.admission.middleware import AdmissionMiddleware
 
 
 def test_requests_per_minute_and_concurrency() -> None:
@@ -136,6 +138,51 @@ def test_an_instance_at_its_limit_sheds_and_gives_back_the_keys_units() -> None:
             last = await session.post(CHAT, json=BODY, headers=bearer())
             assert last.status_code == 200  # the third of three: refusals cost nothing
         assert gate.status()["in_flight"] == 0
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_client_that_has_its_last_part_may_come_back_at_once(streamed: bool) -> None:
+    async def scenario() -> None:
+        async def app(_scope: Any, _receive: Any, send: Any) -> None:
+            kind = b"text/event-stream" if streamed else b"application/json"
+            head = [(b"content-type", kind)]
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            if streamed:
+                part = b"data: 1\n\n"
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        gate = gate_of(
+            key(limits=LimitArgs(concurrency=1)),
+            concurrency=ConcurrencyArgs(mode="fixed", limit=1, reserve=0),
+        )
+        middleware = AdmissionMiddleware(app, gate)
+        statuses: list[int] = []
+
+        async def ask(times: int) -> None:
+            """Ask again while the last part is being sent."""
+
+            async def receive() -> dict[str, Any]:
+                return {"type": "http.request", "body": json.dumps(BODY).encode()}
+
+            async def send(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+                elif not message.get("more_body") and times > 1:
+                    await ask(times - 1)
+
+            secret = (b"authorization", bearer()["authorization"].encode())
+            scope = {"type": "http", "method": "POST", "path": CHAT, "headers": [secret]}
+            await middleware(scope, receive, send)
+
+        await gate.start()
+        await ask(3)
+        await gate.stop()
+        assert statuses == [200, 200, 200]
+        assert gate.status()["in_flight"] == 0
+        assert gate.outcomes == {"ok": 3}
 
     asyncio.run(scenario())
 
