@@ -1,15 +1,16 @@
 """What Serve and admission add to a request in the replica's process, in CPU microseconds.
 
-Run: python -m benchmarks.replica_path [--requests 2000] [--rounds 3]
+Run: python -m benchmarks.replica_path [--vllm] [--requests 2000] [--tokens 1] [--rounds 3]
 
-A mock engine whose steps take next to nothing answers 16 clients with one token each, on
-connections that stay open; CPU time is that of the serving process alone. Rows, in turns:
+An engine answers 16 clients, on connections that stay open; CPU time is that of the serving
+process alone, without its engine's. Rows, in turns:
 
-- alone: the mock engine's app under uvicorn, as vLLM's own server runs one
+- bare: the same app under uvicorn; with `--vllm`, vLLM's own server
 - serve: our replica, asked on its own port, past HAProxy; Serve watches for clients that leave
-- unwatched: the same with the header by which our front tells Serve not to watch
+- front: the same with the header by which our front tells Serve not to watch
 
-The difference of two rows is what lies between them. Medians over the rounds.
+The engine is the mock one, whose steps take next to nothing; with `--vllm` it is vLLM's with
+tiny-llama. The difference of two rows is what lies between them. Medians over the rounds.
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.front.servers import our_server
+from benchmarks.front.servers import bare_server, our_server
+from benchmarks.front.workloads import WORKLOADS
 from rayserve_par.cli.local.session import HOST, free_ports
 from rayserve_par.serving.mock_engine.times import EngineTimes
 
@@ -43,16 +48,17 @@ _TIMES = {
     "max_num_seqs": 128,
     "max_num_batched_tokens": 8192,
 }
-_ARGS = {"model": _MODEL, "layout": {"tp": 1}, "num_replicas": 1, "mock_engine": _TIMES}
+_MOCK_ARGS = {"model": _MODEL, "layout": {"tp": 1}, "num_replicas": 1, "mock_engine": _TIMES}
 _UNWATCHED = "x-request-disconnect-disabled: ?1\r\n"
 _START_SECONDS = 30.0
 
 
-def request_text(header: str) -> bytes:
-    """One streamed chat request of 1 kB; `header` is a further line of it."""
+def request_text(header: str, tokens: int) -> bytes:
+    """One streamed chat request of 1 kB for `tokens` tokens; `header` is a further line of it."""
     words = "time year people way day man thing woman life child " * 17
     chat = {"model": _MODEL, "messages": [{"role": "user", "content": words}]}
-    body = json.dumps({**chat, "stream": True, "max_tokens": 1}).encode()
+    asked = {**chat, "stream": True, "max_tokens": tokens, "ignore_eos": True}
+    body = json.dumps(asked).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {HOST}\r\n"
     kind = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
     return f"{head}{header}{kind}\r\n".encode() + body
@@ -72,9 +78,8 @@ async def _load(port: int, text: bytes, requests: int) -> None:
     await asyncio.gather(*(_stream(port, text, requests // _STREAMS) for _ in range(_STREAMS)))
 
 
-def microseconds(process: psutil.Process, port: int, header: str, requests: int) -> float:
+def microseconds(process: psutil.Process, port: int, text: bytes, requests: int) -> float:
     """CPU microseconds of `process` for each of `requests` requests to `port`."""
-    text = request_text(header)
     asyncio.run(_load(port, text, _STREAMS * 4))
     before = process.cpu_times()
     asyncio.run(_load(port, text, requests))
@@ -133,24 +138,42 @@ def _serve(port: int) -> None:
     uvloop.run(main())
 
 
-def measure(console: Console, requests: int, rounds: int) -> dict[str, list[float]]:
+@contextmanager
+def bare_vllm(console: Console) -> Iterator[tuple[psutil.Process, int]]:
+    """vLLM's own server: the process that serves HTTP, not its engine's."""
+    with TemporaryDirectory() as folder:
+        log = Path(folder, "bare.log")
+        with bare_server(console, WORKLOADS[_MODEL], log) as server:
+            yield server.processes()[0], urlsplit(server.url).port or 80
+
+
+def measure(
+    console: Console, *, vllm: bool, requests: int, tokens: int, rounds: int
+) -> dict[str, list[float]]:
     """CPU microseconds a request, by row and round."""
-    found: dict[str, list[float]] = {"alone": [], "serve": [], "unwatched": []}
-    with alone() as (process, port), our_server(console, _ARGS, "1x1xlogical-cpu") as server:
+    found: dict[str, list[float]] = {"bare": [], "serve": [], "front": []}
+    args = WORKLOADS[_MODEL].args if vllm else _MOCK_ARGS
+    plain, unwatched = request_text("", tokens), request_text(_UNWATCHED, tokens)
+    with (
+        bare_vllm(console) if vllm else alone() as (process, port),
+        our_server(console, args, "1x1xlogical-cpu") as server,
+    ):
         replica = next(p for p in server.processes() if "ServeReplica" in "".join(p.cmdline()))
         replica_port = listening_port(replica)
         for number in range(rounds):
             console.print(f"... Round {number + 1} of {rounds}", highlight=False)
-            found["alone"].append(microseconds(process, port, "", requests))
-            found["serve"].append(microseconds(replica, replica_port, "", requests))
-            found["unwatched"].append(microseconds(replica, replica_port, _UNWATCHED, requests))
+            found["bare"].append(microseconds(process, port, plain, requests))
+            found["serve"].append(microseconds(replica, replica_port, plain, requests))
+            found["front"].append(microseconds(replica, replica_port, unwatched, requests))
     return found
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
+    parser.add_argument("--vllm", action="store_true", help="vLLM's engine and server, tiny-llama")
     parser.add_argument("--requests", type=int, default=2000, help="in each cell")
+    parser.add_argument("--tokens", type=int, default=1, help="of each answer")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -158,9 +181,15 @@ def main() -> None:
         _serve(given.serve)
         return
     console = Console(highlight=False)
-    found = measure(console, given.requests, given.rounds)
-    table = Table("row", "CPU us per request", "more than alone", title=f"{os.cpu_count()} cores")
-    base = median(found["alone"])
+    found = measure(
+        console,
+        vllm=given.vllm,
+        requests=given.requests,
+        tokens=given.tokens,
+        rounds=given.rounds,
+    )
+    table = Table("row", "CPU us per request", "more than bare", title=f"{os.cpu_count()} cores")
+    base = median(found["bare"])
     for name, values in found.items():
         table.add_row(name, f"{median(values):.0f}", f"{median(values) - base:.0f}")
     console.print(table)

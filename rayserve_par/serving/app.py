@@ -17,6 +17,7 @@ from rayserve_par.planning.performance.constants import Constants
 from rayserve_par.planning.plan import Plan, plan
 from rayserve_par.serving.admission.key_source import has_keys
 from rayserve_par.serving.config import AppArgs, parse_args
+from rayserve_par.serving.direct_ingress import direct_ingress_env
 from rayserve_par.serving.mock_engine.times import EngineTimes
 from rayserve_par.serving.model_store.locate import Model, locate_model
 from rayserve_par.serving.replica_spec import ReplicaSpec
@@ -193,7 +194,7 @@ def deployment_options(
         "ray_actor_options": {
             "num_cpus": 1,
             "num_gpus": 1 if spec.single_rank else 0,
-            "runtime_env": {"env_vars": {**_SERVE_ENV, **env}},
+            "runtime_env": {"env_vars": {**_SERVE_ENV, **direct_ingress_env(), **env}},
         },
         "placement_group_bundles": [dict(bundle) for bundle in placement.bundles],
         "placement_group_strategy": placement.strategy,

@@ -7,6 +7,7 @@ Prometheus keeps for the address that it scrapes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ class InstanceMetrics:
     made: Mapping[str, Any]
     slo: Slo
     places: tuple[StagePlace, ...] = ()
+    _counted: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     _exported_outcomes: dict[str, int] = field(default_factory=dict)
     _counted_until_seconds: float | None = None
 
@@ -37,17 +39,24 @@ class InstanceMetrics:
 
     def record_ended(self, ended: EndedRequest) -> None:
         """The engine finished a request."""
-        self._metric("requests_total").inc(tags={"reason": ended.reason})
+        self._count("requests_total", "reason", ended.reason)
         if ended.tpot_seconds is not None:
             self._metric("tpot_seconds").observe(ended.tpot_seconds)
         outcome = self.slo.outcome(ended)
         if outcome is None:
             return
-        self._metric("slo_requests_total").inc(tags={"outcome": outcome.value})
+        self._count("slo_requests_total", "outcome", outcome.value)
         if ended.output_tokens:
-            self._metric("slo_output_tokens_total").inc(
-                ended.output_tokens, tags={"outcome": outcome.value}
-            )
+            self._count("slo_output_tokens_total", "outcome", outcome.value, ended.output_tokens)
+
+    def _count(self, name: str, label: str, value: str, amount: int = 1) -> None:
+        self._counted[name, label, value] += amount
+
+    def export_counts(self) -> None:
+        """Hand over what was counted since the last call: each count through Ray costs its call."""
+        for (name, label, value), amount in self._counted.items():
+            self._metric(name).inc(amount, tags={label: value})
+        self._counted.clear()
 
     def export_admission(self, outcomes: Mapping[str, int], limit: AdaptiveLimit) -> None:
         """Export what became of requests since the last call, and the limit now."""

@@ -254,20 +254,21 @@ class ModelReplica:
         )
 
     async def _keep_exporting(self, metrics: InstanceMetrics) -> None:
-        export_histograms = self._histograms()
+        export_engine_metrics = self._engine_metrics()
         while True:
             self._export_facts(metrics, verified=True)
-            export_histograms()
+            metrics.export_counts()
+            export_engine_metrics()
             if self._gate is not None:
                 metrics.export_admission(self._gate.outcomes, self._gate.limit)
             await asyncio.sleep(FACTS_PERIOD_SECONDS)
 
-    def _histograms(self) -> Callable[[], None]:
+    def _engine_metrics(self) -> Callable[[], None]:
         if self._spec.mock is not None:
             return lambda: None
-        from rayserve_par.serving.vllm_bridge.ray_histogram import export_histograms
+        from rayserve_par.serving.vllm_bridge.ray_exports import export_metrics
 
-        return export_histograms
+        return export_metrics
 
     @property
     def _node(self) -> str:

@@ -23,6 +23,7 @@ import ray
 from rayserve_par.serving.replica_spec import ReplicaSpec
 from rayserve_par.serving.vllm_bridge.dp_ranks import DpRanks, prepare_dp_front, start_dp_ranks
 from rayserve_par.serving.vllm_bridge.engine_args import parse_server_args
+from rayserve_par.serving.vllm_bridge.lean_app import make_lean
 from rayserve_par.serving.vllm_bridge.names import find_vllm_name
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Instance:
         # /v1/models shows it as `root`: clients need not know the node's folders.
         for served in app.state.openai_serving_models.base_model_paths:
             served.model_path = served.name
+        make_lean(app)
         # vLLM's error handler tells its uvicorn server to stop; here the replica watches instead.
         app.state.server = types.SimpleNamespace()
         return app

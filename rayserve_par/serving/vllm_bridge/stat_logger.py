@@ -124,12 +124,12 @@ def vllm_stat_logger(node: str) -> type[Any]:
     """vLLM's own metrics through Ray, with the label `node` beside its model_name and ReplicaId."""
     from vllm.v1.metrics import ray_wrappers
 
-    from rayserve_par.serving.vllm_bridge.ray_histogram import CountingHistogram
+    from rayserve_par.serving.vllm_bridge import ray_exports
 
     class NodeStatLogger(ray_wrappers.RayPrometheusStatLogger):
-        _gauge_cls = _with_node(ray_wrappers.RayGaugeWrapper, node)
-        _counter_cls = _with_node(ray_wrappers.RayCounterWrapper, node)
-        _histogram_cls = _with_node(CountingHistogram, node)
+        _gauge_cls = _with_node(ray_exports.LatestGauge, node)
+        _counter_cls = _with_node(ray_exports.SummedCounter, node)
+        _histogram_cls = _with_node(ray_exports.CountingHistogram, node)
 
     return NodeStatLogger
 

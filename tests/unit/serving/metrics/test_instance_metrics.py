@@ -65,6 +65,7 @@ def test_outcome_of_a_request(
     ended = EndedRequest(reason, 10, ttft, tpot)
     assert SLO.outcome(ended) is outcome
     metrics.record_ended(ended)
+    metrics.export_counts()
     assert told.of("requests_total", reason=reason) == 1
     assert told.of("tpot_seconds") == tpot
     counted = {} if outcome is None else {outcome.value: 1.0}
@@ -89,6 +90,10 @@ def test_every_request_counts_once_or_was_given_up(requests: list[Any]) -> None:
     metrics = module.InstanceMetrics(told.make(INSTANCE_METRICS, _LABELS), SLO)
     for each in requests:
         metrics.record_ended(EndedRequest(*each))
+        if each[0] == "stop":
+            metrics.export_counts()
+    metrics.export_counts()
+    metrics.export_counts()
     counted = sum(v for (name, _), v in told.values.items() if name == "slo_requests_total")
     assert counted == sum(reason != "abort" for reason, *_ in requests)
     tokens = sum(v for (name, _), v in told.values.items() if name == "slo_output_tokens_total")

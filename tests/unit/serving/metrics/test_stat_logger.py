@@ -49,6 +49,7 @@ def _record(*finished: FinishedRequestStats, firsts: tuple[float, ...] = ()) -> 
     stats.finished_requests.extend(finished)
     stats.time_to_first_tokens_iter.extend(firsts)
     logger.record(None, stats)
+    metrics.export_counts()
     return told, ended
 
 

@@ -1,0 +1,193 @@
+"""Which requests go past Serve's wrapping, and what Serve still knows of them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from rayserve_par.serving import direct_ingress
+from rayserve_par.serving.direct_ingress import REPLICA_NAMES, DirectIngress, direct_ingress_env
+
+CHAT = "/v1/chat/completions"
+
+
+class Replica:
+    """What is used of Serve's replica, and what it was told."""
+
+    def __init__(self, prefix: str = "/") -> None:
+        self._route_prefix = prefix
+        self._deployment_config = SimpleNamespace(logging_config={"enable_access_log": False})
+        self._deployment_id = SimpleNamespace(app_name="chat", name="instance")
+        self._http_options = SimpleNamespace(request_timeout_s=None)
+        self._semaphore = asyncio.Semaphore(2)
+        self._metrics_manager = self
+        self.ongoing = 0
+        self.most_ongoing = 0
+        self.requests: list[dict[str, Any]] = []
+        self.ingress_requests: list[dict[str, Any]] = []
+        self.wrapped: list[str] = []
+        self.scopes: list[dict[str, Any]] = []
+        self.error: BaseException | None = None
+
+    @asynccontextmanager
+    async def _start_request(self, request: Any) -> AsyncIterator[None]:
+        assert request.is_direct_ingress
+        async with self._semaphore:
+            self.ongoing += 1
+            self.most_ongoing = max(self.most_ongoing, self.ongoing)
+            try:
+                yield
+            finally:
+                self.ongoing -= 1
+
+    def record_request_metrics(self, **told: Any) -> None:
+        self.requests.append(told)
+
+    def record_ingress_request_metrics(self, **told: Any) -> None:
+        self.ingress_requests.append(told)
+
+    async def _user_callable_asgi_app(self, scope: Any, _receive: Any, send: Any) -> None:
+        self.scopes.append(scope)
+        if self.error is not None:
+            raise self.error
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")]})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    async def serve(self, scope: Any, _receive: Any, _send: Any) -> None:
+        self.wrapped.append(scope.get("path", scope["type"]))
+
+
+class Wrapper:
+    """In place of Serve's own middleware between."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app(scope, receive, send)
+
+
+def _scope(path: str = CHAT, method: str = "POST", **further: Any) -> dict[str, Any]:
+    return {"type": "http", "method": method, "path": path, "headers": [], **further}
+
+
+def _ask(replica: Replica, scope: dict[str, Any]) -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"{}"}
+
+    asyncio.run(DirectIngress(Wrapper(replica.serve))(scope, receive, send))  # type: ignore[arg-type]
+    return sent
+
+
+def test_a_request_for_the_engine_goes_past_and_is_counted() -> None:
+    replica = Replica()
+    sent = _ask(replica, _scope())
+    assert replica.wrapped == []
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    ((_, given),) = replica.scopes[0]["headers"]
+    assert sent[0]["headers"] == [(b"a", b"b"), (b"X-Request-ID", given)]
+    assert (replica.most_ongoing, replica.ongoing) == (1, 0)
+    (told,) = replica.requests
+    assert (told["route"], told["is_error"], told["exception_type"]) == (CHAT, False, None)
+    (told,) = replica.ingress_requests
+    assert told["status_code"] == "200"
+    assert (told["app_name"], told["deployment_name"]) == ("chat", "instance")
+    assert told["is_error"] is False
+
+
+def test_an_id_that_the_client_gave_stays() -> None:
+    replica = Replica()
+    headers = [(b"x-request-id", b"mine")]
+    sent = _ask(replica, _scope(headers=headers))
+    assert replica.scopes[0]["headers"] == headers
+    assert (b"X-Request-ID", b"mine") in sent[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path", "root_path"),
+    [("/", CHAT, ""), ("/chat", f"/chat{CHAT}", ""), ("/chat", f"/proxy/chat{CHAT}", "/proxy")],
+)
+def test_the_application_is_mounted_at_its_prefix(prefix: str, path: str, root_path: str) -> None:
+    replica = Replica(prefix)
+    _ask(replica, _scope(path, root_path=root_path))
+    scope = replica.scopes[0]
+    assert scope["path"].removeprefix(scope["root_path"]) == CHAT
+    assert replica.requests[0]["route"] == path.removeprefix(root_path)
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        _scope(method="GET"),
+        _scope("/v1/models", method="GET"),
+        _scope("/tokenize"),
+        _scope("/-/healthz"),
+        _scope("/v1/messages/count_tokens"),
+        {"type": "websocket", "path": "/v1/realtime", "headers": []},
+        {"type": "lifespan"},
+    ],
+)
+def test_everything_else_is_serves(scope: dict[str, Any]) -> None:
+    replica = Replica()
+    _ask(replica, scope)
+    assert len(replica.wrapped) == 1
+    assert replica.requests == []
+
+
+@pytest.mark.parametrize("what", ["access log", "room", "timeout", "names", "prefix"])
+def test_where_serve_has_more_to_do_it_does_it(what: str) -> None:
+    replica = Replica("/chat" if what == "prefix" else "/")
+    if what == "access log":
+        replica._deployment_config.logging_config = {}
+    elif what == "room":
+        replica._semaphore = asyncio.Semaphore(0)
+    elif what == "timeout":
+        replica._http_options.request_timeout_s = 9.0
+    elif what == "names":
+        del replica._deployment_id
+    _ask(replica, _scope())
+    assert replica.wrapped == [CHAT]
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), asyncio.CancelledError()])
+def test_a_failure_is_counted_and_goes_on(error: BaseException) -> None:
+    replica = Replica()
+    replica.error = error
+    with pytest.raises(type(error)):
+        _ask(replica, _scope())
+    assert replica.ongoing == 0
+    (told,) = replica.requests
+    assert told["is_error"] is True
+    assert told["exception_type"] == type(error).__name__
+    assert replica.ingress_requests == []
+
+
+def test_ray_has_the_names_that_are_used() -> None:
+    from ray.serve._private.replica import Replica as ServeReplica
+    from ray.serve._private.replica import ReplicaMetricsManager
+    from ray.serve._private.utils import import_attr
+
+    source = inspect.getsource(ServeReplica)
+    for name in REPLICA_NAMES:
+        assert hasattr(ServeReplica, name) or f"self.{name}" in source, name
+    assert ReplicaMetricsManager.record_request_metrics
+    assert ReplicaMetricsManager.record_ingress_request_metrics
+    (path,) = direct_ingress_env().values()
+    assert import_attr(path) is direct_ingress.middlewares
+
+
+def test_a_callback_that_the_cluster_has_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    (name,) = direct_ingress_env()
+    monkeypatch.setenv(name, "their.own:callback")
+    assert direct_ingress_env() == {}
