@@ -53,10 +53,12 @@ class InstanceMetrics:
         self._counted[name, label, value] += amount
 
     def export_counts(self) -> None:
-        """Hand over what was counted since the last call: each count through Ray costs its call."""
+        """Hand over what was counted; to be called again every `FACTS_PERIOD_SECONDS`."""
         for (name, label, value), amount in self._counted.items():
             self._metric(name).inc(amount, tags={label: value})
         self._counted.clear()
+        for name in ("ttft_seconds", "tpot_seconds"):
+            self._metric(name).export()
 
     def export_admission(self, outcomes: Mapping[str, int], limit: AdaptiveLimit) -> None:
         """Export what became of requests since the last call, and the limit now."""

@@ -2,8 +2,9 @@
 
 Time: the body has `body_timeout_s`; the whole request has its deadline, from its beginning. The
 application runs in the same task, so that whatever cancels the request (the deadline, a client that
-stopped reading, Serve at a disconnect) cancels it at once. Behind our front Serve does not watch
-for disconnects (`frontend_rules.py`): vLLM's handlers wait for them anyway and end by themselves.
+stopped reading or left) cancels it at once. Serve does not watch for disconnects
+(`direct_ingress.py`, `frontend_rules.py`): until the answer begins vLLM's handlers do, then
+`Response`.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ _BEFORE_SERVE_SECONDS = 0.05
 # Longer bodies are checked in a thread: their checks may take long, and none blocks the loop then.
 _LONG_BODY_BYTES = 2**17
 _CHECKERS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="admission-checks")
+# From this version of ASGI on Starlette leaves it to the server to say that a client left; what is
+# told here is `Response`, which cancels the request.
+_SEND_MAY_FAIL = "2.4"
 # The engine worked for these and will not report it.
 _CUT = frozenset({"client_gone", "client_stalled", "timeout"})
 
@@ -93,6 +97,7 @@ class Request:
         try:
             outcome = await self._timed(scope, receive, send, response)
         finally:
+            response.close()
             gate.responses.discard(response)
             gate.outcomes[outcome] += 1
             if not self._ended:
@@ -118,16 +123,18 @@ class Request:
                     if refusal is not None:
                         await refusal.send(send)
                         return refusal.code or ""
+                    response.receive = receive
                     receive = _replay(self._body.data, receive, response)
                     self._body.data = b""
+                    scope["asgi"] = {**scope.get("asgi", {}), "spec_version": _SEND_MAY_FAIL}
                 await self._app(scope, receive, response.send)
         except TimeoutError:
             return await (self._late(response) if timer.expired() else self._failed(response))
         except asyncio.CancelledError:
-            if not response.stalled or response.task is None:
+            if not (response.stalled or response.left) or response.task is None:
                 raise
             response.task.uncancel()
-            return "client_stalled"
+            return "client_stalled" if response.stalled else "client_gone"
         except Exception:
             return "client_gone" if response.gone else await self._failed(response)
         return await self._outcome(response)

@@ -4,6 +4,10 @@ Its start is held back until its first part: until then the request can fail as 
 answered with an error, or be tried elsewhere by the front. Afterwards each part costs a few
 attribute writes; whether a client still reads is seen by a sweep over all answers, which notices a
 `send` that does not return.
+
+A client that leaves is noticed by whoever waits in `receive`: the application until its answer
+begins, then `watch`, which cancels the request's task. The application need not watch a stream
+itself, for which Starlette would run it in a task of its own beside one that waits.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from rayserve_par.serving.admission.refusal import Message, Refusal, Send, shed
+from rayserve_par.serving.admission.refusal import Message, Receive, Refusal, Send, shed
 
 _EVENT_STREAM = b"text/event-stream"
 _ERROR_EVENT = b'data: {"error"'
@@ -29,7 +33,9 @@ class Response:
 
     `on_first` is called before the answer's first part is sent, `on_last` before its last: a client
     that has the last part may be back with its next request before the application returns.
-    `gone` says that the client left, so that nothing is sent any more.
+    `receive` is the server's, if a stream's client shall be watched.
+    `gone` says that nothing is sent any more; `left`, that the task was cancelled since the client
+    left; `stalled`, since it took nothing.
     """
 
     __slots__ = (
@@ -39,11 +45,14 @@ class Response:
         "_on_last",
         "_send",
         "_start",
+        "_watch",
         "blocked",
         "complete",
         "gone",
         "is_stream",
+        "left",
         "parts",
+        "receive",
         "seen_part",
         "seen_seconds",
         "stalled",
@@ -65,13 +74,16 @@ class Response:
         self._on_last = on_last
         self._start: Message | None = None
         self._first_bytes = 0
+        self._watch: asyncio.Task[None] | None = None
         self.task: asyncio.Task[object] | None = None
+        self.receive: Receive | None = None
         self.status = 0
         self.is_stream = False
         self.started = False
         self.complete = False
         self.blocked = False
         self.gone = False
+        self.left = False
         self.stalled = False
         self.parts = 0
         self.seen_part = -1
@@ -85,6 +97,7 @@ class Response:
             self.parts += 1
             last = not message.get("more_body", False)
             if last:
+                self.close()
                 self._on_last(self)
             self.blocked = True
             try:
@@ -116,6 +129,8 @@ class Response:
         self.started = True
         self._first_bytes = len(first.get("body", b""))
         self._on_first(self)
+        if self.is_stream and self.receive is not None:
+            self._watch = asyncio.create_task(self._watch_client(self.receive))
         self.blocked = True
         try:
             await self._send(start)
@@ -124,6 +139,17 @@ class Response:
             return False
         self.blocked = False
         return True
+
+    async def _watch_client(self, receive: Receive) -> None:
+        # The body was read: the server has nothing else to say, and says it after the end too.
+        if (await receive())["type"] == "http.disconnect" and self.task is not None:
+            self.gone = self.left = True
+            self.task.cancel()
+
+    def close(self) -> None:
+        """The answer ends: its client is watched no more."""
+        if self._watch is not None:
+            self._watch.cancel()
 
     def _cancel_the_source(self) -> None:
         """Let a cancellation that met a blocked `send` reach what makes the parts.

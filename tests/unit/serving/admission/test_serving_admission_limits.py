@@ -164,8 +164,12 @@ def test_a_client_that_has_its_last_part_may_come_back_at_once(streamed: bool) -
         async def ask(times: int) -> None:
             """Ask again while the last part is being sent."""
 
+            body = iter([json.dumps(BODY).encode()])
+
             async def receive() -> dict[str, Any]:
-                return {"type": "http.request", "body": json.dumps(BODY).encode()}
+                for whole in body:
+                    return {"type": "http.request", "body": whole}
+                return await asyncio.Future()
 
             async def send(message: Any) -> None:
                 if message["type"] == "http.response.start":

@@ -38,6 +38,9 @@ class Recorder:
         assert self._metric.kind is Kind.HISTOGRAM, self._metric.name
         self._told[self._key(tags)] += value
 
+    def export(self) -> None:
+        assert self._metric.kind is Kind.HISTOGRAM, self._metric.name
+
 
 class Told:
     """What all metrics of a registry were told."""

@@ -73,16 +73,44 @@ def test_ray_gets_every_metric_with_its_kind_and_labels() -> None:
     from ray.util import metrics as ray_kinds
 
     made = importlib.import_module("rayserve_par.serving.ray_metrics").ray_metrics
-    kinds = {
-        Kind.GAUGE: ray_kinds.Gauge,
-        Kind.COUNTER: ray_kinds.Counter,
-        Kind.HISTOGRAM: ray_kinds.Histogram,
-    }
+    kinds = {Kind.GAUGE: ray_kinds.Gauge, Kind.COUNTER: ray_kinds.Counter}
     labels = {"model": "m", "instance_id": "i", "node": "n"}
     for registry, defaults in ((INSTANCE_METRICS, labels), (OF_CONTROLLERS, None)):
-        for name, one in made(registry, defaults).items():
-            metric = registry[name]
-            assert type(one) is kinds[metric.kind]
-            assert one.info["name"] == name
+        for name, found in made(registry, defaults).items():
+            metric, one = registry[name], found
+            if metric.kind is Kind.HISTOGRAM:
+                gauges = (one._sum, one._count, one._bucket)
+                names = [f"{name}_sum", f"{name}_count", f"{name}_bucket"]
+                assert [gauge.info["name"] for gauge in gauges] == names
+                assert one._bucket.info["tag_keys"] == (*metric.labels, "le")
+                one = found._sum
+            else:
+                assert type(one) is kinds[metric.kind]
+                assert one.info["name"] == name
             assert one.info["tag_keys"] == metric.labels
             assert one.info["default_tags"] == (defaults or {})
+
+
+def test_a_histogram_hands_over_its_series(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    from ray.util.metrics import Gauge
+
+    handed: list[tuple[str, float, dict[str, str]]] = []
+
+    def set_(gauge: Gauge, value: float, tags: dict[str, str] | None = None) -> None:
+        handed.append((gauge.info["name"], value, tags or {}))
+
+    monkeypatch.setattr(Gauge, "set", set_)
+    module = importlib.import_module("rayserve_par.serving.ray_metrics")
+    one = module.Histogram("a_seconds", "A.", ("model",), (1.0, 2.0))
+    for value in (0.5, 1.5, 1.5, 9.0):
+        one.observe(value)
+    assert handed == []
+    one.export()
+    assert handed == [
+        ("a_seconds_bucket", 1, {"le": "1.0"}),
+        ("a_seconds_bucket", 3, {"le": "2.0"}),
+        ("a_seconds_bucket", 4, {"le": "+Inf"}),
+        ("a_seconds_sum", 12.5, {}),
+        ("a_seconds_count", 4, {}),
+    ]
