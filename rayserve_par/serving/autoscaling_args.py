@@ -17,6 +17,7 @@ ScalingPolicy = Literal["latency", "ongoing_requests"]
 
 _OF_LATENCY = (
     "gpu_budget",
+    "priority",
     "attainment",
     "usable_share",
     "margin",
@@ -40,7 +41,8 @@ class AutoscalingArgs(StrictModel):
     """How the number of instances follows the load.
 
     min_replicas, max_replicas: instances at the least and at the most.
-    Of `latency`: gpu_budget, GPUs of all instances at the most; attainment, the share of requests
+    Of `latency`: gpu_budget, GPUs of all instances at the most; priority, over other
+    models where free GPUs are too few, the higher first; attainment, the share of requests
     within the target; usable_share, of an instance's full rate; margin, by which fewer must
     hold more; settle_seconds, without a scale-down after a scale-up; look_seconds, between two
     decisions; start_seconds, of an instance, until starts were measured; dry_run, decide and
@@ -54,6 +56,7 @@ class AutoscalingArgs(StrictModel):
     min_replicas: NonNegativeInt = 1
     max_replicas: PositiveInt
     gpu_budget: PositiveInt | None = None
+    priority: int = Field(default=0, ge=-100, le=100)
     attainment: float = Field(default=0.99, ge=0.5, le=0.9999)
     usable_share: float = Field(default=0.95, ge=0.1, le=1.0)
     margin: float = Field(default=0.08, ge=0, le=1)

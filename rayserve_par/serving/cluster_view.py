@@ -68,11 +68,14 @@ def _gpu_nodes() -> list[dict[str, Any]]:
     return [node for node in _alive_nodes() if node["Resources"].get("GPU", 0)]
 
 
+def gpu_kinds() -> dict[str, str]:
+    """The catalogue's name of every living GPU node's GPUs, by node id."""
+    return {node["NodeID"]: gpu_by_name(_gpu_kind(node)).name for node in _gpu_nodes()}
+
+
 def nodes_of_kind(gpu_name: str) -> frozenset[str]:
     """Ids of the living nodes whose GPUs are of the catalogue's kind `gpu_name`."""
-    return frozenset(
-        node["NodeID"] for node in _gpu_nodes() if gpu_by_name(_gpu_kind(node)).name == gpu_name
-    )
+    return frozenset(node_id for node_id, kind in gpu_kinds().items() if kind == gpu_name)
 
 
 def kind_selector(gpu_name: str) -> dict[str, str] | None:

@@ -15,6 +15,8 @@ PURE_PACKAGES = ("control/decide", "control/instance_model", "control/simulate")
 PURE_FILES = tuple(
     f"control/live/{name}.py"
     for name in (
+        "ask",
+        "book",
         "carried_out",
         "controller",
         "history",

@@ -16,7 +16,8 @@ class Reason(StrEnum):
     more. BACKLOG: what waits now needs more to be worked off. HOLD: fewer would do by now, but a
     start costs more than keeping. SHRINK: one less has held with margin for long enough.
     TO_ZERO: nothing has come for long enough. FROM_ZERO: a request waits and nothing runs.
-    AT_MIN, AT_MAX, NO_ROOM: a limit decides: the least, the most, or free GPUs.
+    AT_MIN, AT_MAX, NO_ROOM: a limit decides: the least, the most, or free GPUs, of which other
+    models may have come first. GAVE_UP: a spare one goes, for a model that misses its target.
     STATIC, ONGOING, AVERAGE: baselines.
     """
 
@@ -30,6 +31,7 @@ class Reason(StrEnum):
     AT_MIN = "at_min"
     AT_MAX = "at_max"
     NO_ROOM = "no_room"
+    GAVE_UP = "gave_up"
     STATIC = "static"
     ONGOING = "ongoing_requests"
     AVERAGE = "average_rate"
@@ -51,7 +53,11 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`wanted` instances from now on, and when to look again."""
+    """`wanted` instances from now on, and when to look again.
+
+    `spare` of them would not be missed: fewer have held with margin over the whole look-back, and
+    only a recent scale-up keeps them.
+    """
 
     wanted: int
     reason: Reason
@@ -59,6 +65,7 @@ class Decision:
     options: tuple[Option, ...] = ()
     needed: int | None = None
     note: str = ""
+    spare: int = 0
 
 
 class Policy(Protocol):

@@ -139,12 +139,15 @@ class ScalePolicy:
         load = sum(recent) / max(1, len(recent))
         noise, settle = demand.noise(int(_LOAD_SECONDS)), self.settings.settle_seconds
         floor = after.floor.now(state.now_seconds, load, noise, settle)
+        spare = 0
         if reason is Reason.SHRINK:
             # Too little may be known to give up any.
             settled = 0 if bursty > _UNSETTLED else floor.instances
-            kept = state.target if len(demand.work) < look_back else settled
+            known = len(demand.work) >= look_back
+            kept = min(settled if known else state.target, state.target)
             if kept > wanted:
-                wanted, reason = min(kept, state.target), Reason.HOLD
+                spare = kept - wanted if known else 0
+                wanted, reason = kept, Reason.HOLD
         elif wanted > state.target:
             alone = state.now_seconds - floor.since_seconds > _ALONE_STARTS * state.start_seconds
             share = QUEUE_SHARE if alone and wanted - state.target <= QUEUE_SHARE else 0
@@ -160,6 +163,7 @@ class ScalePolicy:
                 f"look-back {look_back} s, replay {need.replayed}, sustained {need.sustained:.1f}, "
                 f"queues {need.busy:.1f}, step times x {slower:.2f}"
             ),
+            spare=spare,
         )
         return decision, after
 

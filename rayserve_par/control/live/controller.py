@@ -14,14 +14,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from rayserve_par.control.decide.decision import Decision
 from rayserve_par.control.decide.events import EventLog
 from rayserve_par.control.decide.scale import ScaleMemory, ScalePolicy
 from rayserve_par.control.decide.state import ModelState
+from rayserve_par.control.live.ask import answered, ask_of
+from rayserve_par.control.live.book import Book
 from rayserve_par.control.live.carried_out import carry_out
 from rayserve_par.control.live.history import ArrivalSeries
-from rayserve_par.control.live.records import ControlStatus
+from rayserve_par.control.live.records import NO_OVERRIDE, ControlStatus
 from rayserve_par.control.live.settings import LiveSettings
 from rayserve_par.control.live.starts import StartTimes
 from rayserve_par.control.live.state_of import model_state
@@ -43,7 +47,10 @@ Post = Callable[[ControlStatus, dict[str, Any] | None], None]
 
 
 class LiveController:
-    """`clock` gives Unix seconds that only go forward, `watch` seconds to time a look with."""
+    """`clock` gives Unix seconds that only go forward, `watch` seconds to time a look with.
+
+    `book` is the one of all applications on this controller; None where it is alone.
+    """
 
     def __init__(
         self,
@@ -51,8 +58,9 @@ class LiveController:
         *,
         clock: Callable[[], float],
         watch: Callable[[], float],
+        book: Book | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings, self._book = settings, book
         self._clock, self._watch = clock, watch
         self._policy = ScalePolicy(
             settings.scale, settings.instance_model(), start_seconds_hint=settings.start_seconds
@@ -103,18 +111,21 @@ class LiveController:
 
     def _look(self, view: ServeView, around: Around, now: float, begun: float, post: Post) -> int:
         state, silent, ages = self._state(view, around, now)
-        decision, self._memory = self._policy.decide(state, self._memory)
+        override = around.override if around.override.holds(now) else NO_OVERRIDE
+        acting = not self.settings.dry_run and override == NO_OVERRIDE
+        decision, self._memory = self._decided(state, view, acting=acting)
         self._next_look = decision.next_look_seconds
-        override = around.override
         done = carry_out(
             decision,
-            override=override if override.holds(now) else type(override)(),
+            override=override,
             dry_run=self.settings.dry_run,
             target=view.target,
             bounds=self.settings.scale.bounds,
             silent=silent,
             overdue=tuple(name for name in silent if ages[name] > self._overdue_seconds),
         )
+        if self._book is not None:
+            self._book.told(view.app, done.number)
         log = self._log.after(self.settings.model, self._policy.name, state, done.decision)
         changed, self._log = log != self._log, log
         status = control_status(
@@ -130,6 +141,23 @@ class LiveController:
         post(status, _log_object(log) if changed else None)
         self._last_look = now
         return done.number
+
+    def _decided(
+        self, state: ModelState, view: ServeView, *, acting: bool
+    ) -> tuple[Decision, ScaleMemory]:
+        """The policy's decision, within what the book of all applications gives."""
+        if self._book is None:
+            return self._policy.decide(state, self._memory)
+        free = self._policy.decide(replace(state, room=None), self._memory)
+        asked = ask_of(self.settings, view, free[0], frozenset(self._ran), acting=acting)
+        answer = self._book.ask(asked)
+        if answer is None:
+            return self._policy.decide(state, self._memory)
+        if free[0].wanted > view.target + answer.given:
+            limited = replace(state, room=answer.given)
+            decision, memory = self._policy.decide(limited, self._memory)
+            return answered(decision, answer, view.target), memory
+        return answered(free[0], answer, view.target), free[1]
 
     def _state(
         self, view: ServeView, around: Around, now: float

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from rayserve_par.control.live.book import Book
 from rayserve_par.control.live.controller import LiveController
 from rayserve_par.control.live.settings import LiveSettings
 from rayserve_par.control.live.surroundings import Around, Surroundings
@@ -14,6 +15,9 @@ from rayserve_par.control.live.view import ARRIVALS, Reported, Samples, ServeVie
 from rayserve_par.serving.instance_counters import REPORTED
 
 logger = logging.getLogger("ray.serve")
+
+# Serve's controller is one process, and calls the policies of all applications from one thread.
+_BOOK = Book(time.monotonic)
 
 
 class PolicyEdge:
@@ -28,6 +32,7 @@ class PolicyEdge:
                 LiveSettings.from_kwargs(kwargs),
                 clock=lambda: begun + (time.monotonic() - steady),
                 watch=time.perf_counter,
+                book=_BOOK,
             )
         except Exception:
             logger.exception("The scaling policy cannot be made; the number of instances stays.")
@@ -40,7 +45,9 @@ class PolicyEdge:
         try:
             if self._surroundings is None:
                 settings = controller.settings
-                self._surroundings = Surroundings(ctx.app_name, settings.placement, settings.gpu)
+                self._surroundings = Surroundings(
+                    ctx.app_name, settings.placement, settings.gpu, _BOOK
+                )
             return controller.number(
                 str(ctx.app_name),
                 target,

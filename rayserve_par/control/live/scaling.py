@@ -125,6 +125,7 @@ def live_settings(args: AppArgs, model: Model, made: Plan) -> LiveSettings:
         start_seconds=asked.start_seconds,
         scale=scale,
         dry_run=asked.dry_run,
+        priority=asked.priority,
     )
     check_target(_least_times(args, model, made, live), ttft_limit, tpot_limit, workload.isl)
     live.instance_model().capacity(workload.isl, workload.osl)

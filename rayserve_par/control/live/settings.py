@@ -44,6 +44,7 @@ class LiveSettings:
     start_seconds: float
     scale: ScaleSettings
     dry_run: bool = False
+    priority: int = 0
 
     @property
     def gpus_per_instance(self) -> int:

@@ -16,11 +16,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rayserve_par.control.live import store
+from rayserve_par.control.live.book import Book
+from rayserve_par.control.live.gpu_view import read_gpu_view
 from rayserve_par.control.live.metrics import ControlMetrics
 from rayserve_par.control.live.records import NO_OVERRIDE, ControlStatus, Override
 from rayserve_par.placement.bundles import Placement
 from rayserve_par.placement.fit import free_room
-from rayserve_par.serving.cluster_view import live_nodes, nodes_of_kind
 from rayserve_par.serving.rank_table import read_instances
 from rayserve_par.serving.verification import actor_nodes
 
@@ -47,8 +48,8 @@ class Around:
 class Surroundings:
     """Reads and writes for one application, never in the caller's thread."""
 
-    def __init__(self, app: str, placement: Placement, gpu: str) -> None:
-        self._app, self._placement, self._gpu = app, placement, gpu
+    def __init__(self, app: str, placement: Placement, gpu: str, book: Book) -> None:
+        self._app, self._placement, self._gpu, self._book = app, placement, gpu, book
         self._around = Around()
         self._status: ControlStatus | None = None
         self._shown: ControlStatus | None = None
@@ -102,8 +103,12 @@ class Surroundings:
             store.write_events(self._app, log)
 
     def _room(self) -> int:
-        allowed = nodes_of_kind(self._gpu)
-        return free_room(self._placement, [one for one in live_nodes() if one.node_id in allowed])
+        """From the view that all applications share; read anew where nobody has lately."""
+        view = self._book.view
+        if view is None or self._book.view_age_seconds >= _CLUSTER_SECONDS / 2:
+            view = read_gpu_view()
+            self._book.see(view)
+        return free_room(self._placement, view.of_kind(self._gpu))
 
     def _living(self) -> frozenset[str]:
         records = [one for one in read_instances() if one.app == self._app]
