@@ -17,7 +17,8 @@ class Reason(StrEnum):
     start costs more than keeping. SHRINK: one less has held with margin for long enough.
     TO_ZERO: nothing has come for long enough. FROM_ZERO: a request waits and nothing runs.
     AT_MIN, AT_MAX, NO_ROOM: a limit decides: the least, the most, or free GPUs, of which other
-    models may have come first. GAVE_UP: a spare one goes, for a model that misses its target.
+    models may have come first. WAITS: more are needed, and other models are heard first, for one
+    look. GAVE_UP: a spare one goes, for a model that misses its target.
     STATIC, ONGOING, AVERAGE: baselines.
     """
 
@@ -31,6 +32,7 @@ class Reason(StrEnum):
     AT_MIN = "at_min"
     AT_MAX = "at_max"
     NO_ROOM = "no_room"
+    WAITS = "waits"
     GAVE_UP = "gave_up"
     STATIC = "static"
     ONGOING = "ongoing_requests"

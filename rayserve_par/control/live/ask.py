@@ -36,10 +36,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`given` more may be started now; `gives_up` says that one goes, `note` why."""
+    """`given` more may be started now, `note` says why not more.
+
+    `waits`: the next look will tell. `gives_up`: one of those that there are goes.
+    """
 
     given: int
     note: str = ""
+    waits: bool = False
     gives_up: bool = False
 
 
@@ -78,5 +82,6 @@ def answered(decision: Decision, answer: Answer, target: int) -> Decision:
         note = f"{answer.note}; {decision.note}"
         return replace(decision, wanted=target - 1, reason=Reason.GAVE_UP, note=note)
     if decision.reason is Reason.NO_ROOM and answer.note:
-        return replace(decision, note=f"{answer.note}; {decision.note}")
+        reason = Reason.WAITS if answer.waits else Reason.NO_ROOM
+        return replace(decision, reason=reason, note=f"{answer.note}; {decision.note}")
     return decision

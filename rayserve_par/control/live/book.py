@@ -73,7 +73,7 @@ class Book:
         self._begun = now if self._begun is None else self._begun
         entry = self._noted(ask, now)
         if self._view is None and now - self._begun < _FIRST_VIEW_SECONDS:
-            return Answer(0, "the cluster's GPUs are not read yet")
+            return Answer(0, "the cluster's GPUs are not read yet", waits=True)
         if self._view is None or self.view_age_seconds > _VIEW_SECONDS:
             return None
         nodes = self._view.of_kind(ask.gpu)
@@ -86,7 +86,7 @@ class Book:
         found = shares(nodes, wishes)[ask.app]
         first_look = entry.wanted_since == now
         if found.given and first_look and self._contended(nodes, [entry, *others], wishes):
-            return Answer(0, "waits one look for what other models want")
+            return Answer(0, "waits one look for what other models want", waits=True)
         return Answer(found.given, found.note)
 
     def told(self, app: str, number: int) -> None:

@@ -71,7 +71,7 @@ def test_whoever_looks_first_does_not_take_all() -> None:
     assert desk.given("a", 1, 1) == 0
     assert desk.given("b", 1, 1) == 0
     first = desk.ask("a", 1, 3)
-    assert first == Answer(0, "waits one look for what other models want")
+    assert first == Answer(0, "waits one look for what other models want", waits=True)
     assert desk.given("b", 1, 3) == 0
     assert desk.given("a", 1, 3) == 1
     assert desk.given("b", 1, 3) == 1
@@ -158,7 +158,7 @@ def test_pending_groups_of_an_application_that_no_longer_looks_still_count() -> 
 
 @pytest.mark.parametrize("shape", [Shape(16), Shape(1)])
 def test_a_group_that_no_node_can_hold_claims_nothing(shape: Shape) -> None:
-    desk = Desk(seen(1, group("x", "r0", shape=shape)))
+    desk = Desk(seen(1, group("x", "r0", shape=shape), group("b", "r0", "n1")))
     desk.ask("b", 1, 2)
     assert desk.given("b", 1, 2) == (1 if shape.gpus == 16 else 0)
 
@@ -181,7 +181,7 @@ def test_other_gpus_are_another_matter() -> None:
 
 def test_what_is_not_known_limits_nothing_but_the_first_seconds() -> None:
     desk = Desk(None)
-    assert desk.ask("a", 1, 3) == Answer(0, "the cluster's GPUs are not read yet")
+    assert desk.ask("a", 1, 3) == Answer(0, "the cluster's GPUs are not read yet", waits=True)
     desk.now += 11
     assert desk.ask("a", 1, 3) is None
     desk.book.see(seen(0))
@@ -209,12 +209,14 @@ def test_who_has_one_to_spare_gives_it_up_once() -> None:
         "2 hold with margin; one of 3 given up for a (priority 0), which misses its target with "
         "1 of 2"
     )
-    for _ in range(40):
+    for turn in range(40):
+        if turn % 10 == 0:
+            desk.book.see(seen(0, *taken, total=4))
         assert desk.given("a", 1, 2) == 0
         assert desk.ask("b", 2, 2, spare=1, **runs) == Answer(0), "one at a time"
     desk.book.see(seen(1, *taken[:3], total=4))
     assert desk.given("a", 1, 2) == 1
-    for _ in range(40):
+    for _ in range(20):
         desk.ask("a", 2, 2)
         assert desk.ask("b", 2, 2, spare=1, **runs) == Answer(0), "nobody waits"
 
@@ -230,6 +232,7 @@ def test_what_a_policy_asks_and_how_the_answer_is_told() -> None:
     gone = answered(spare, Answer(0, "for b", gives_up=True), 3)
     assert (gone.wanted, gone.reason, gone.note) == (2, Reason.GAVE_UP, "for b; look-back")
     assert answered(spare, Answer(0), 3) == spare
+    assert answered(no_room, Answer(0, "heard", waits=True), 1).reason is Reason.WAITS
 
 
 class Shared:
