@@ -144,25 +144,32 @@ def _served(
 
 def _note(nodes: Sequence[NodeState], own: Wish, served: _Line, holder: Wish | None) -> str:
     given = sum(wish.app == own.app and new for wish, new in served)
-    missing, gpus = own.asked - given, own.shape.gpus
+    missing = own.asked - given
     if not missing:
         return ""
-    first = Counter(wish.app for wish, _ in served if wish.app != own.app)
+    free = sum(one.gpus_free for one in nodes)
+    before = Counter(wish.app for wish, _ in served if wish.app != own.app)
     known = {wish.app: wish for wish, _ in served}
     why = [
         f"{known[app].words} came first with {count} x {known[app].shape.gpus:g}"
-        for app, count in first.items()
+        for app, count in before.items()
     ]
     if own.unplaced:
-        why.append(f"{own.unplaced} of its own have no place yet")
+        why.append(f"its own {own.unplaced} without a place came first")
+    left = free - sum(wish.shape.gpus for wish, _ in served)
     if not fits_empty(nodes, own.shape):
         why.append(f"no node holds {own.shape.words}")
-    elif holder is not None and holder.app != own.app:
-        why.append(f"{holder.words} waits for {holder.shape.words} and holds what is free")
+    elif holder is not None and holder.app != own.app and left:
+        why.append(f"{holder.words} waits for {holder.shape.words} and holds what is left")
     elif own.shape.gpus > 1:
         why.append(f"it waits for {own.shape.words}")
-    free = f"{sum(one.gpus_free for one in nodes):g} GPUs free"
+    gpus = missing * own.shape.gpus
     return (
-        f"wanted {own.wanted}, has {own.have}, {given} more given: {', '.join([free, *why])}; "
-        f"missing {missing} x {gpus:g} = {missing * gpus:g} GPUs"
+        f"wanted {own.wanted}, has {own.have}, {given} more given: "
+        f"{', '.join([f'{_gpus(free)} free', *why])}; "
+        f"missing {missing} x {own.shape.gpus:g} = {_gpus(gpus)}"
     )
+
+
+def _gpus(count: float) -> str:
+    return f"{count:g} {'GPU' if count == 1 else 'GPUs'}"

@@ -113,6 +113,18 @@ def test_a_whole_config_is_read() -> None:
             ("min_replicas 0 needs policy latency",),
         ),
         (
+            {"autoscaling": {"max_replicas": 2, "priority": 3}},
+            ("autoscaling.priority does nothing under policy ongoing_requests",),
+        ),
+        (
+            {"autoscaling": {"max_replicas": 2, "priority": 101}},
+            ("autoscaling", "priority", "100"),
+        ),
+        (
+            {"autoscaling": {"max_replicas": 2, "priority": "high"}},
+            ("autoscaling", "priority", "integer"),
+        ),
+        (
             {"autoscaling": {"policy": "latency", "max_replicas": 2}},
             ("policy latency needs workload.ttft_ms and workload.tpot_ms",),
         ),

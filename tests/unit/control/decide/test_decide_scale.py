@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayserve_par.control.decide.decision import Reason
-from rayserve_par.control.decide.scale import ScalePolicy
+from rayserve_par.control.decide.scale import ScaleMemory, ScalePolicy
 from rayserve_par.control.decide.settings import Bounds, ScaleSettings
+from rayserve_par.control.decide.settled import Floor
 from rayserve_par.control.decide.state import ModelState
 from tests.unit.control.decide.states import flat, ramp, state, step
 from tests.unit.control.instances_of_llama import instance_model
@@ -78,6 +79,20 @@ def test_to_zero_and_back() -> None:
     assert stays.wanted == 0
     back, memory = tried.decide(replace(empty, held=1, now_seconds=1320.0), memory)
     assert (back.wanted, back.reason) == (1, Reason.FROM_ZERO)
+
+
+@pytest.mark.parametrize(
+    ("known_seconds", "added_seconds_ago", "wanted", "spare"),
+    [(600, 30.0, 4, 1), (600, 1e6, 3, 0), (20, 30.0, 4, 0)],
+)
+def test_what_only_a_recent_scale_up_keeps_is_spare(
+    known_seconds: int, added_seconds_ago: float, wanted: int, spare: int
+) -> None:
+    """Not what is kept since too little is known."""
+    floor = Floor(4, 2.5, 1000.0 - added_seconds_ago)
+    seen = state(flat(2.5, known_seconds), 4)
+    decision, _ = policy().decide(seen, ScaleMemory(floor=floor))
+    assert (decision.wanted, decision.spare) == (wanted, spare)
 
 
 def test_min_zero_without_a_time_keeps_one() -> None:

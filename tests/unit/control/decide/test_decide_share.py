@@ -92,11 +92,11 @@ def test_notes_say_who_came_first_and_what_is_missing() -> None:
     large = shares(nodes(2, 2), [wish("big", 0, 1, shape=FOUR), wish("small", 1, 2)])
     assert "it waits for 4 GPUs on one node; missing 1 x 4 = 4 GPUs" in large["big"].note
     assert (
-        "big (priority 0) waits for 4 GPUs on one node and holds what is free"
+        "big (priority 0) waits for 4 GPUs on one node and holds what is left"
         in large["small"].note
     )
     own = shares(nodes(1), [wish("a", 2, 3, unplaced=1)])
-    assert "1 of its own have no place yet" in own["a"].note
+    assert "1 GPU free, its own 1 without a place came first" in own["a"].note
     assert "no node holds 8 GPUs" in shares(nodes(4), [wish("a", 0, 1, shape=Shape(8))])["a"].note
 
 

@@ -123,6 +123,12 @@ def test_a_budget_limits_the_most() -> None:
     assert found.options["max_replicas"] == 2
 
 
+def test_a_priority_reaches_the_policy() -> None:
+    assert settings_of(made()).priority == 0
+    found = made(autoscaling={"max_replicas": 8, "priority": -3})
+    assert settings_of(found).priority == -3
+
+
 def test_zero_needs_a_front_that_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {"model": "m", "workload": LIMITS,
                  "autoscaling": {"min_replicas": 0, "max_replicas": 2}}  # fmt: skip
