@@ -5,8 +5,9 @@ At each look a policy asks; what it may start is `decide/share.py` over all that
     have       what Serve was told last, of every application that looked lately
     placed     its placement groups that have their GPUs, as the latest view of the cluster shows
     leaving    of these, instances that ran and that Serve no longer calls running
-    unplaced   have - (placed - leaving): a claim, which ends when its instance has its GPUs, or
-               when the number goes down
+    unplaced   have - (placed - leaving), and no fewer than its groups that are pending, as in a
+               roll-out: a claim, which ends when its instance has its GPUs, or when the number
+               goes down
 
 So claims are not kept but counted: after a restart of Serve's controller the same ones are there.
 Of an application that has not looked yet, or has another policy, pending groups are its claims.
@@ -164,7 +165,9 @@ class Book:
         return stay[: entry.have], [*leave, *stay[entry.have :]]
 
     def _unplaced(self, entry: _Entry) -> int:
-        return entry.have - len(self._places(entry)[0])
+        groups = () if self._view is None else self._view.groups
+        pending = sum(one.app == entry.ask.app and not one.placed for one in groups)
+        return min(entry.have, max(pending, entry.have - len(self._places(entry)[0])))
 
     def _contended(
         self, nodes: tuple[NodeState, ...], entries: list[_Entry], wishes: list[Wish]

@@ -132,6 +132,14 @@ def test_an_instance_that_ends_is_no_place_for_one_that_starts() -> None:
     assert desk.given("b", 1, 2) == 0, "a's one instance has no place yet, and comes first"
 
 
+def test_an_instance_that_a_roll_out_starts_beside_the_old_ones_is_a_claim() -> None:
+    desk = Desk(seen(1, group("a", "old", "n1"), group("a", "new"), group("b", "r0", "n1")))
+    some = {"ran": frozenset({"old"}), "running": frozenset({"old"})}
+    assert desk.given("a", 1, 1, **some) == 0
+    desk.ask("b", 1, 2)
+    assert desk.given("b", 1, 2) == 0
+
+
 def test_after_a_restart_pending_groups_are_claims() -> None:
     view = seen(2, group("a", "r0", "n1"), group("a", "r1"), group("b", "r0", "n1"))
     desk = Desk(view)
