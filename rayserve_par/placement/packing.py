@@ -63,15 +63,48 @@ class _Free:
     cpus: float
     domain: str
 
-    def take(self, gpus: float, cpus: int) -> None:
-        self.gpus -= gpus
-        self.cpus -= cpus
+
+class _Pool:
+    """What is free, node by node; nodes with as many free GPUs lie together."""
+
+    def __init__(self, nodes: Sequence[NodeState]) -> None:
+        self._by_gpus: dict[float, list[_Free]] = {}
+        for one in nodes:
+            self._lay(_Free(one.gpus_free, one.cpus_free, one.nvlink_domain))
+
+    def least(self, gpus: float, cpus: int) -> _Free | None:
+        """The node with the fewest free GPUs that has these."""
+        for count in sorted(self._by_gpus):
+            if count >= gpus:
+                for one in reversed(self._by_gpus[count]):
+                    if one.cpus >= cpus:
+                        return one
+        return None
+
+    def with_gpus(self, gpus: float) -> list[_Free]:
+        """Every node that has so many, the most first."""
+        counts = sorted((one for one in self._by_gpus if one >= gpus), reverse=True)
+        return [one for count in counts for one in self._by_gpus[count]]
+
+    def take(self, one: _Free, gpus: float, cpus: int) -> None:
+        """From this node."""
+        before = self._by_gpus[one.gpus]
+        index = next(n for n in range(len(before) - 1, -1, -1) if before[n] is one)
+        before.pop(index)
+        one.gpus -= gpus
+        one.cpus -= cpus
+        self._lay(one)
+
+    def _lay(self, one: _Free) -> None:
+        self._by_gpus.setdefault(one.gpus, []).append(one)
 
 
 def fit_together(nodes: Sequence[NodeState], shapes: Sequence[Shape]) -> bool:
     """Whether one instance of each of `shapes` fits what is free."""
-    free = [_Free(one.gpus_free, one.cpus_free, one.nvlink_domain) for one in nodes]
-    return all(_put(shape, free) for shape in sorted(shapes, key=_order, reverse=True))
+    if sum(one.gpus for one in shapes) > sum(one.gpus_free for one in nodes):
+        return False
+    pool = _Pool(nodes)
+    return all(_put(shape, pool) for shape in sorted(shapes, key=_order, reverse=True))
 
 
 def fits_empty(nodes: Sequence[NodeState], shape: Shape) -> bool:
@@ -84,39 +117,38 @@ def _order(shape: Shape) -> tuple[float, bool, int]:
     return shape.largest_piece, shape.strategy == "STRICT_SPREAD", shape.bundles
 
 
-def _put(shape: Shape, free: list[_Free]) -> bool:
+def _put(shape: Shape, pool: _Pool) -> bool:
     if shape.bundles_per_tp_group > 1:
-        return _put_wide(shape, free)
+        return _put_wide(shape, pool)
     if shape.strategy == "STRICT_SPREAD":
-        return _put_spread(shape, free)
+        return _put_spread(shape, pool)
     pieces = 1 if shape.strategy == "STRICT_PACK" else shape.bundles
-    return all(_put_piece(shape.largest_piece, int(index == 0), free) for index in range(pieces))
+    return all(_put_piece(shape.largest_piece, int(index == 0), pool) for index in range(pieces))
 
 
-def _put_piece(gpus: float, cpus: int, free: list[_Free]) -> bool:
-    able = [one for one in free if one.gpus >= gpus and one.cpus >= cpus]
-    if able:
-        min(able, key=lambda one: one.gpus).take(gpus, cpus)
-    return bool(able)
+def _put_piece(gpus: float, cpus: int, pool: _Pool) -> bool:
+    node = pool.least(gpus, cpus)
+    if node is not None:
+        pool.take(node, gpus, cpus)
+    return node is not None
 
 
-def _put_spread(shape: Shape, free: list[_Free]) -> bool:
-    able = [one for one in free if one.gpus >= shape.gpus_per_bundle]
-    able.sort(key=lambda one: -one.gpus)
+def _put_spread(shape: Shape, pool: _Pool) -> bool:
+    able = pool.with_gpus(shape.gpus_per_bundle)
     first = next((one for one in able if one.cpus >= 1), None)
     if first is None or len(able) < shape.bundles:
         return False
-    able.remove(first)
-    first.take(shape.gpus_per_bundle, 1)
-    for one in able[: shape.bundles - 1]:
-        one.take(shape.gpus_per_bundle, 0)
+    others = [one for one in able if one is not first][: shape.bundles - 1]
+    pool.take(first, shape.gpus_per_bundle, 1)
+    for one in others:
+        pool.take(one, shape.gpus_per_bundle, 0)
     return True
 
 
-def _put_wide(shape: Shape, free: list[_Free]) -> bool:
+def _put_wide(shape: Shape, pool: _Pool) -> bool:
     width = shape.bundles_per_tp_group
     for group in range(shape.bundles // width):
-        able = [one for one in free if one.gpus >= shape.gpus_per_bundle]
+        able = pool.with_gpus(shape.gpus_per_bundle)
         counts = Counter(one.domain for one in able)
         heads = {one.domain for one in able if one.cpus >= 1 or group}
         enough = [(n, name) for name, n in counts.items() if n >= width and name in heads]
@@ -125,7 +157,7 @@ def _put_wide(shape: Shape, free: list[_Free]) -> bool:
         _, domain = min(enough)
         own = sorted((one for one in able if one.domain == domain), key=lambda one: -one.cpus)
         for index, one in enumerate(own[:width]):
-            one.take(shape.gpus_per_bundle, int(index == 0 and group == 0))
+            pool.take(one, shape.gpus_per_bundle, int(index == 0 and group == 0))
     return True
 
 

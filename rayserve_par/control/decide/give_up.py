@@ -76,7 +76,7 @@ def give_up(
                 may
                 and giver.spare > 0
                 and giver.places
-                and all(helps([one]) for one in giver.places)
+                and all(helps([one]) for one in _distinct(giver.places))
             ):
                 left = giver.wish.have - 1
                 note = (
@@ -86,6 +86,10 @@ def give_up(
                 )
                 return GiveUp(giver.wish.app, taker.app, note)
     return None
+
+
+def _distinct(places: Sequence[Place]) -> list[Place]:
+    return list({tuple(sorted(one.items())): one for one in places}.values())
 
 
 def freed_by(nodes: Sequence[NodeState], places: Sequence[Place]) -> list[NodeState]:
