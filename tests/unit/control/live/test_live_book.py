@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from rayserve_par.control.decide.decision import Decision, Reason
+from rayserve_par.control.decide.scale import ScaleMemory
+from rayserve_par.control.decide.settled import Floor
 from rayserve_par.control.live.ask import Answer, Ask, answered, ask_of
 from rayserve_par.control.live.book import Book
 from rayserve_par.control.live.controller import LiveController
@@ -246,8 +248,10 @@ def test_what_a_policy_asks_and_how_the_answer_is_told() -> None:
 class Shared:
     """Two applications on four GPUs; a view of the cluster every five seconds."""
 
-    def __init__(self, priority: int = 0) -> None:
-        self.a, self.b = World(), World(replace(SETTINGS, priority=priority))
+    def __init__(self, priority: int = 0, settle_seconds: float = 5.0) -> None:
+        scale = replace(SETTINGS.scale, settle_seconds=settle_seconds)
+        self.a = World(replace(SETTINGS, scale=scale))
+        self.b = World(replace(SETTINGS, scale=scale, priority=priority))
         self.book = Book(lambda: self.a.now)
         for world, name in ((self.a, "a"), (self.b, "b")):
             settings = world.controller.settings
@@ -301,6 +305,27 @@ def test_the_model_of_higher_priority_gets_them() -> None:
     shared.run(30, 4.0, 4.0)
     assert (shared.a.target, shared.b.target) == (1, 3)
     assert "b (priority 1) came first with 2 x 1" in str(shared.a.logs[-1])
+
+
+def test_a_controller_that_has_one_to_spare_gives_it_up_and_the_other_takes_it() -> None:
+    shared = Shared(settle_seconds=600.0)
+    shared.b.target = 3
+    shared.run(20, 0.5, 1.5)
+    shared.b.controller._memory = ScaleMemory(floor=Floor(3, 1.5, shared.b.now))
+    shared.run(50, 0.5, 1.5)
+    assert (shared.a.target, shared.b.target) == (1, 3)
+    assert shared.b.status.reason == "hold"
+    shared.run(60, 1.7, 1.5)
+    assert (shared.a.target, shared.b.target) == (2, 2)
+    gone = [
+        one["decision"]
+        for one in shared.b.logs[-1]["events"]
+        if one["decision"]["reason"] == "gave_up"
+    ]
+    assert len(gone) == 1
+    assert gone[0]["note"].startswith("2 hold with margin; one of 3 given up for a (priority 0)")
+    shared.run(300, 1.7, 1.5)
+    assert (shared.a.target, shared.b.target) == (2, 2)
 
 
 def test_nothing_flaps_under_constant_load() -> None:
