@@ -14,7 +14,8 @@
                  followed
 
 Detrended work moves every second of the look-back to where the line puts it at the time that
-counts: a start ahead where load rises, now where it falls.
+counts: a start ahead where load rises, now where it falls. Falls of bursty load are damped by the
+caller (scale.py).
 """
 
 from __future__ import annotations

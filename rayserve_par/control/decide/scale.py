@@ -3,6 +3,10 @@
 1. Work. Arrivals become instance-seconds by the planner's model, corrected live (capacity.py).
 2. Need. The look-back, detrended (demand.py), flows through n instances (fluid.py). The need is
    the fewest whose late work is within what the target leaves to miss: bursts count as they came.
+   Where the look-back begins never moves back: when burstiness falls and rises again, load that
+   was left out stays so, or instances would be given up and wanted again for the same arrivals.
+   The more bursty load is, the less a falling trend counts: the way down from a peak to a trough
+   is a straight line too, and it says nothing about the next peak.
 3. Rise. Load that the latest seconds show beyond chance is served at once, as it would be by
    mean rate: a start takes long enough. Where load is bursty, only what lasts a third of a
    start is followed: a burst that is gone before an instance is ready is not worth one.
@@ -21,7 +25,7 @@
 6. Limits: min, max, and what the free GPUs hold.
 
 Pure: the memory that is passed back in is the correction, when the last request came,
-and the last scale-up.
+the last scale-up, and where the look-back began.
 """
 
 from __future__ import annotations
@@ -51,11 +55,15 @@ _ALONE_STARTS = 2
 
 @dataclass(frozen=True, slots=True)
 class ScaleMemory:
-    """What the policy remembers: its correction, the last request, and the last scale-up."""
+    """What the policy remembers: its correction, the last request, the last scale-up.
+
+    `window_start_seconds` is where the look-back began last.
+    """
 
     correction: Correction = NO_CORRECTION
     last_request_seconds: float = -inf
     floor: Floor = NO_FLOOR
+    window_start_seconds: float = -inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,14 +138,16 @@ class ScalePolicy:
         capacity = self.model.capacity(state.load.isl, state.load.osl, slower)
         demand = demand_of(state.load, capacity)
         bursty = self._bursty_share(demand)
-        look_back = self._look_back(state, bursty)
+        first = max(after.window_start_seconds, state.now_seconds - self._look_back(state, bursty))
+        look_back = round(state.now_seconds - first)
         slope = demand.slope(self.settings.trend_fit)
+        slope *= 1 - bursty if slope < 0 else 1
         work = self._expected(state, demand, look_back, slope)
         need = self._need(state, demand, work, capacity, slope, bursty)
         wanted, reason = self._wanted(state, need, after)
         recent = work[-int(_LOAD_SECONDS) :]
         load = sum(recent) / max(1, len(recent))
-        noise, settle = demand.noise(int(_LOAD_SECONDS)), self.settings.settle_seconds
+        noise, settle = demand.noise(len(recent)), self.settings.settle_seconds
         floor = after.floor.now(state.now_seconds, load, noise, settle)
         if reason is Reason.SHRINK:
             # Too little may be known to give up any.
@@ -149,7 +159,7 @@ class ScalePolicy:
             alone = state.now_seconds - floor.since_seconds > _ALONE_STARTS * state.start_seconds
             share = QUEUE_SHARE if alone and wanted - state.target <= QUEUE_SHARE else 0
             floor = floor.raised(min(wanted, need.load + share), load, state.now_seconds)
-        after = replace(after, floor=floor)
+        after = replace(after, floor=floor, window_start_seconds=first)
         decision = Decision(
             wanted=wanted,
             reason=reason,
