@@ -3,6 +3,8 @@
 1. Work. Arrivals become instance-seconds by the planner's model, corrected live (capacity.py).
 2. Need. The look-back, detrended (demand.py), flows through n instances (fluid.py). The need is
    the fewest whose late work is within what the target leaves to miss: bursts count as they came.
+   Where they are so few and large that the look-back does not even tell their mean to within 10%,
+   it is as long as that takes, up to `rare_starts`: less would forget the last large one.
    Where the look-back begins never moves back: when burstiness falls and rises again, load that
    was left out stays so, or instances would be given up and wanted again for the same arrivals.
    The more bursty load is, the less a falling trend counts: the way down from a peak to a trough
@@ -51,13 +53,14 @@ _ROUND_DOWN = 0.05
 _BURSTY_WINDOW = 1 / 3
 _UNSETTLED = 0.75
 _ALONE_STARTS = 2
+_KNOWN_ERROR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleMemory:
     """What the policy remembers: its correction, the last request, the last scale-up.
 
-    `window_start_seconds` is where the look-back began last.
+    `window_start_seconds` is where the look-back began at the last look.
     """
 
     correction: Correction = NO_CORRECTION
@@ -127,7 +130,7 @@ class ScalePolicy:
     @property
     def history_seconds(self) -> float:
         """As far back as a trend or the longest look-back goes."""
-        look_back = self.settings.bursty_starts * self.start_seconds_hint
+        look_back = self.settings.rare_starts * self.start_seconds_hint
         return max(look_back, float(TREND_SECONDS[-1]))
 
     def decide(self, state: ModelState, memory: ScaleMemory | None) -> tuple[Decision, ScaleMemory]:
@@ -137,8 +140,11 @@ class ScalePolicy:
         slower = after.correction.applied(self.settings.correct_from)
         capacity = self.model.capacity(state.load.isl, state.load.osl, slower)
         demand = demand_of(state.load, capacity)
-        bursty = self._bursty_share(demand)
-        first = max(after.window_start_seconds, state.now_seconds - self._look_back(state, bursty))
+        burstiness = demand.burstiness(TREND_SECONDS[-1])
+        bursty = self._bursty_share(burstiness)
+        known = demand.known_seconds(burstiness, _KNOWN_ERROR)
+        back = self._look_back(state, bursty, known)
+        first = max(after.window_start_seconds, state.now_seconds - back)
         look_back = round(state.now_seconds - first)
         slope = demand.slope(self.settings.trend_fit)
         slope *= 1 - bursty if slope < 0 else 1
@@ -183,17 +189,19 @@ class ScalePolicy:
             seen = state.now_seconds
         return replace(before, correction=correction, last_request_seconds=seen)
 
-    def _bursty_share(self, demand: Demand) -> float:
+    def _bursty_share(self, burstiness: float) -> float:
         """0 where arrivals are even, 1 where they are very uneven."""
         settings = self.settings
         span = settings.bursty_burstiness - settings.calm_burstiness
-        found = demand.burstiness(TREND_SECONDS[-1]) - settings.calm_burstiness
+        found = burstiness - settings.calm_burstiness
         return min(1.0, max(0.0, found / span)) if span else float(found > 0)
 
-    def _look_back(self, state: ModelState, bursty: float) -> int:
+    def _look_back(self, state: ModelState, bursty: float, known: float) -> int:
         settings = self.settings
         starts = settings.calm_starts + bursty * (settings.bursty_starts - settings.calm_starts)
-        return round(max(_LEAST_LOOK_BACK_SECONDS, starts * state.start_seconds))
+        found = max(_LEAST_LOOK_BACK_SECONDS, starts * state.start_seconds)
+        longest = max(found, settings.rare_starts * state.start_seconds)
+        return round(found + bursty * max(0.0, min(known, longest) - found))
 
     def _expected(
         self, state: ModelState, demand: Demand, look_back: int, slope: float

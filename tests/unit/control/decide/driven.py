@@ -69,9 +69,7 @@ def changes(
                 else InstanceState(f"i{n}", Phase.STARTING, ready_seconds=one)
                 for n, one in enumerate(ready_at)
             ),
-            load=LoadHistory(
-                float(now), 1.0, part, tuple(one * ISL for one in part), ISL, OSL
-            ),
+            load=LoadHistory(float(now), 1.0, part, tuple(one * ISL for one in part), ISL, OSL),
             start_seconds=start_seconds,
         )
         decision, memory = policy.decide(state, memory)

@@ -39,7 +39,9 @@ def test_nothing_given_up_is_wanted_again_without_an_arrival(seed: int) -> None:
     found = changes(policy(8.0, settle_seconds=30.0), requests, 8.0, 1)
     assert any(one.after < one.before for one in found)
     again = [
-        (down, up) for down, up in regrets(found, 60) if not any(requests[down.seconds : up.seconds])
+        (down, up)
+        for down, up in regrets(found, 60)
+        if not any(requests[down.seconds : up.seconds])
     ]
     assert again == []
 
@@ -50,3 +52,22 @@ def test_the_way_down_from_a_peak_is_no_trend_where_load_is_bursty() -> None:
     decision, _ = policy(60.0).decide(state(load, 12), None)
     assert "look-back 360 s" in decision.note
     assert decision.wanted == 12, decision.note
+
+
+@pytest.mark.parametrize(
+    ("quiet", "burst", "look_back", "kept"),
+    [
+        # small bursts all the time, a large one 450 s ago: the last of its kind is remembered
+        (0.0, 3.0, 600, 12),
+        # even load around it: what came seven starts ago is forgotten
+        (3.0, 3.0, 60, 4),
+    ],
+)
+def test_few_bursts_are_remembered_for_longer(
+    quiet: float, burst: float, look_back: int, kept: int
+) -> None:
+    load = [burst if n // 10 % 3 == 0 else quiet for n in range(600)]
+    load[150:170] = [12.0] * 20
+    decision, _ = policy(60.0).decide(state(load, 12), None)
+    assert f"look-back {look_back} s" in decision.note
+    assert decision.wanted == kept, decision.note

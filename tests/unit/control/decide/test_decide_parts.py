@@ -93,6 +93,22 @@ def test_bursts_are_bursty_and_a_step_is_not() -> None:
     assert one_step.burstiness(600) < 1
 
 
+@pytest.mark.parametrize(
+    ("load", "burstiness", "seconds"),
+    [
+        # 2 x 0.05 / (0.1 ^ 2 x load) by chance alone, as much longer as load is bursty
+        (2.0, 1.0, 5.0),
+        (20.0, 1.0, 0.5),
+        (2.0, 20.0, 100.0),
+        (2.0, 200.0, 1000.0),
+        (0.0, 1.0, 0.0),
+    ],
+)
+def test_few_large_bursts_take_long_to_know(load: float, burstiness: float, seconds: float) -> None:
+    demand = Demand((load,) * 600, 0.05)
+    assert demand.known_seconds(burstiness, 0.1) == pytest.approx(seconds)
+
+
 def test_correction_learns_is_bounded_and_forgets() -> None:
     slow = Measured(decode_steps=Steps(count=4000, seconds=8.0))
     found = NO_CORRECTION
