@@ -38,7 +38,7 @@ from math import ceil, inf
 from rayserve_par.control.decide.correction import NO_CORRECTION, Correction, predicted_seconds
 from rayserve_par.control.decide.decision import Decision, Option, Reason
 from rayserve_par.control.decide.demand import TREND_SECONDS, Demand, demand_of
-from rayserve_par.control.decide.fluid import least_instances, wait_at
+from rayserve_par.control.decide.fluid import least_instances, least_with_margin, wait_at
 from rayserve_par.control.decide.settings import ScaleSettings
 from rayserve_par.control.decide.settled import NO_FLOOR, QUEUE_SHARE, Floor
 from rayserve_par.control.decide.state import ModelState, Phase
@@ -223,11 +223,8 @@ class ScalePolicy:
     ) -> _Need:
         settings = self.settings
         may_miss, usable = (1 - settings.attainment) / 2, settings.usable_share
-
-        def least(margin: float) -> int:
-            raised = [one * (1 + margin) for one in work]
-            return least_instances(raised, 1.0, capacity.slack_seconds, may_miss, usable)
-
+        flow = (1.0, capacity.slack_seconds, may_miss, usable)
+        replayed = least_instances(work, *flow)
         shortest = bursty * state.start_seconds * _BURSTY_WINDOW
         sustained = demand.sustained(settings.certainty, shortest) / usable
         margin = max(settings.margin, _NOISE_MARGIN * demand.noise(len(work)))
@@ -236,7 +233,8 @@ class ScalePolicy:
             one.phase is Phase.READY and one.waiting * demand.each > capacity.slack_seconds / 2
             for one in state.instances
         )
-        return _Need(least(0.0), sustained, busy, least(margin) + late)
+        kept = least_with_margin(work, margin, replayed, *flow)
+        return _Need(replayed, sustained, busy, kept + late)
 
     def _wanted(self, state: ModelState, need: _Need, memory: ScaleMemory) -> tuple[int, Reason]:
         settings, target = self.settings, state.target

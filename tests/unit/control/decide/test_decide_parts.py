@@ -18,7 +18,12 @@ from rayserve_par.control.decide.decision import Decision, Reason
 from rayserve_par.control.decide.demand import Demand, demand_of
 from rayserve_par.control.decide.events import EventLog
 from rayserve_par.control.decide.feasible import LeastTimes, check_target
-from rayserve_par.control.decide.fluid import least_instances, missed_share, wait_at
+from rayserve_par.control.decide.fluid import (
+    least_instances,
+    least_with_margin,
+    missed_share,
+    wait_at,
+)
 from rayserve_par.control.decide.scale import ScalePolicy
 from rayserve_par.control.decide.settings import Bounds, ScaleSettings, bounds_within
 from rayserve_par.control.decide.settled import NO_FLOOR
@@ -54,6 +59,21 @@ def test_the_least_holds_and_one_less_does_not(
         assert missed_share(work, found, 1.0, slack) <= may_miss
     if found > 1:
         assert missed_share(work, found - 1, 1.0, slack) > may_miss
+
+
+@given(
+    st.lists(st.floats(0, 50), min_size=1, max_size=80),
+    st.floats(0, 0.5),
+    st.floats(0.1, 3),
+    st.floats(0, 0.2),
+)
+def test_with_margin_is_the_least_for_more_work(
+    work: list[float], margin: float, slack: float, may_miss: float
+) -> None:
+    flow = (1.0, slack, may_miss, 1.0)
+    least = least_instances(work, *flow)
+    raised = [one * (1 + margin) for one in work]
+    assert least_with_margin(work, margin, least, *flow) == least_instances(raised, *flow)
 
 
 def test_wait_is_the_backlog_over_the_instances() -> None:
