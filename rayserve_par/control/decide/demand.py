@@ -9,12 +9,15 @@
                  lengths that vary as much again
     burstiness   median of squared differences of neighbouring 10 s sums / what chance gives.
                  A single step does not move a median, bursts that come and go do
+    known        the seconds T whose mean load is known to within a relative error e although it
+                 comes in bursts: T = burstiness x c x each / (e^2 x load)
     trend        slope of a straight line through 10 s means, where it explains enough of their
                  variance; the shortest of 180, 300, 600 s that does, so that a bend is
                  followed
 
 Detrended work moves every second of the look-back to where the line puts it at the time that
-counts: a start ahead where load rises, now where it falls.
+counts: a start ahead where load rises, now where it falls. Falls of bursty load are damped by the
+caller (scale.py).
 """
 
 from __future__ import annotations
@@ -69,6 +72,14 @@ class Demand:
         typical = median((one - two) ** 2 for one, two in busy) / _MEDIAN_OF_SQUARES
         chance = median(_LENGTH_VARIANCE * self.each * (one + two) for one, two in busy)
         return typical / chance
+
+    def known_seconds(self, burstiness: float, error: float) -> float:
+        """How long load must be looked at to know its mean to within this relative error."""
+        part = self.work[-TREND_SECONDS[-1] :]
+        total = sum(part)
+        if not total:
+            return 0.0
+        return burstiness * _LENGTH_VARIANCE * self.each * len(part) / (error * error * total)
 
     def slope(self, fit: float) -> float:
         """Instances' worth per second by which load grows; 0 where no line explains it."""

@@ -43,7 +43,40 @@ def least_instances(
     """The fewest instances that hold; 0 where there is no work."""
     if max(work, default=0.0) <= 0.0:
         return 0
-    low, high = 1, max(1, ceil(max(work) / bin_seconds / usable_share))
+    most = max(1, ceil(max(work) / bin_seconds / usable_share))
+    return _least(work, (1, most), bin_seconds, slack_seconds, may_miss, usable_share)
+
+
+def least_with_margin(
+    work: Sequence[float],
+    margin: float,
+    least: int,
+    bin_seconds: float,
+    slack_seconds: float,
+    may_miss: float,
+    usable_share: float,
+) -> int:
+    """The fewest that hold (1 + margin) x work, where `least` is the fewest that hold the work.
+
+    What flows is proportional: (1 + margin) x least hold as much more work, and fewer than `least`
+    cannot. So little is left to search.
+    """
+    raised = [one * (1 + margin) for one in work]
+    # One more than that, for what rounding may add.
+    between = least, ceil(least * (1 + margin)) + 1 if least else 0
+    return _least(raised, between, bin_seconds, slack_seconds, may_miss, usable_share)
+
+
+def _least(
+    work: Sequence[float],
+    between: tuple[int, int],
+    bin_seconds: float,
+    slack_seconds: float,
+    may_miss: float,
+    usable_share: float,
+) -> int:
+    """The fewest between two numbers, both included, of which the higher one holds."""
+    low, high = between
     while low < high:
         middle = (low + high) // 2
         if missed_share(work, middle * usable_share, bin_seconds, slack_seconds) <= may_miss:
@@ -58,9 +91,9 @@ def wait_at(work: Sequence[float], instances: float, bin_seconds: float, may_mis
     backlog, waits, total = 0.0, [], 0.0
     for one in work:
         backlog = max(0.0, backlog + one - instances * bin_seconds)
-        if one > 0.0:
+        total += one
+        if one > 0.0 and backlog > 0.0:
             waits.append((backlog / instances, one))
-            total += one
     left = may_miss * total
     for wait, one in sorted(waits, reverse=True):
         left -= one

@@ -3,6 +3,12 @@
 1. Work. Arrivals become instance-seconds by the planner's model, corrected live (capacity.py).
 2. Need. The look-back, detrended (demand.py), flows through n instances (fluid.py). The need is
    the fewest whose late work is within what the target leaves to miss: bursts count as they came.
+   Where they are so few and large that the look-back does not even tell their mean to within 10%,
+   it is as long as that takes, up to `rare_starts`: less would forget the last large one.
+   Where the look-back begins never moves back: when burstiness falls and rises again, load that
+   was left out stays so, or instances would be given up and wanted again for the same arrivals.
+   The more bursty load is, the less a falling trend counts: the way down from a peak to a trough
+   is a straight line too, and it says nothing about the next peak.
 3. Rise. Load that the latest seconds show beyond chance is served at once, as it would be by
    mean rate: a start takes long enough. Where load is bursty, only what lasts a third of a
    start is followed: a burst that is gone before an instance is ready is not worth one.
@@ -21,7 +27,7 @@
 6. Limits: min, max, and what the free GPUs hold.
 
 Pure: the memory that is passed back in is the correction, when the last request came,
-and the last scale-up.
+the last scale-up, and where the look-back began.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ from math import ceil, inf
 from rayserve_par.control.decide.correction import NO_CORRECTION, Correction, predicted_seconds
 from rayserve_par.control.decide.decision import Decision, Option, Reason
 from rayserve_par.control.decide.demand import TREND_SECONDS, Demand, demand_of
-from rayserve_par.control.decide.fluid import least_instances, wait_at
+from rayserve_par.control.decide.fluid import least_instances, least_with_margin, wait_at
 from rayserve_par.control.decide.settings import ScaleSettings
 from rayserve_par.control.decide.settled import NO_FLOOR, QUEUE_SHARE, Floor
 from rayserve_par.control.decide.state import ModelState, Phase
@@ -47,15 +53,20 @@ _ROUND_DOWN = 0.05
 _BURSTY_WINDOW = 1 / 3
 _UNSETTLED = 0.75
 _ALONE_STARTS = 2
+_KNOWN_ERROR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class ScaleMemory:
-    """What the policy remembers: its correction, the last request, and the last scale-up."""
+    """What the policy remembers: its correction, the last request, the last scale-up.
+
+    `window_start_seconds` is where the look-back began at the last look.
+    """
 
     correction: Correction = NO_CORRECTION
     last_request_seconds: float = -inf
     floor: Floor = NO_FLOOR
+    window_start_seconds: float = -inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ class ScalePolicy:
     @property
     def history_seconds(self) -> float:
         """As far back as a trend or the longest look-back goes."""
-        look_back = self.settings.bursty_starts * self.start_seconds_hint
+        look_back = self.settings.rare_starts * self.start_seconds_hint
         return max(look_back, float(TREND_SECONDS[-1]))
 
     def decide(self, state: ModelState, memory: ScaleMemory | None) -> tuple[Decision, ScaleMemory]:
@@ -129,15 +140,20 @@ class ScalePolicy:
         slower = after.correction.applied(self.settings.correct_from)
         capacity = self.model.capacity(state.load.isl, state.load.osl, slower)
         demand = demand_of(state.load, capacity)
-        bursty = self._bursty_share(demand)
-        look_back = self._look_back(state, bursty)
+        burstiness = demand.burstiness(TREND_SECONDS[-1])
+        bursty = self._bursty_share(burstiness)
+        known = demand.known_seconds(burstiness, _KNOWN_ERROR)
+        back = self._look_back(state, bursty, known)
+        first = max(after.window_start_seconds, state.now_seconds - back)
+        look_back = round(state.now_seconds - first)
         slope = demand.slope(self.settings.trend_fit)
+        slope *= 1 - bursty if slope < 0 else 1
         work = self._expected(state, demand, look_back, slope)
         need = self._need(state, demand, work, capacity, slope, bursty)
         wanted, reason = self._wanted(state, need, after)
         recent = work[-int(_LOAD_SECONDS) :]
         load = sum(recent) / max(1, len(recent))
-        noise, settle = demand.noise(int(_LOAD_SECONDS)), self.settings.settle_seconds
+        noise, settle = demand.noise(len(recent)), self.settings.settle_seconds
         floor = after.floor.now(state.now_seconds, load, noise, settle)
         spare = 0
         if reason is Reason.SHRINK:
@@ -152,7 +168,7 @@ class ScalePolicy:
             alone = state.now_seconds - floor.since_seconds > _ALONE_STARTS * state.start_seconds
             share = QUEUE_SHARE if alone and wanted - state.target <= QUEUE_SHARE else 0
             floor = floor.raised(min(wanted, need.load + share), load, state.now_seconds)
-        after = replace(after, floor=floor)
+        after = replace(after, floor=floor, window_start_seconds=first)
         decision = Decision(
             wanted=wanted,
             reason=reason,
@@ -177,17 +193,19 @@ class ScalePolicy:
             seen = state.now_seconds
         return replace(before, correction=correction, last_request_seconds=seen)
 
-    def _bursty_share(self, demand: Demand) -> float:
+    def _bursty_share(self, burstiness: float) -> float:
         """0 where arrivals are even, 1 where they are very uneven."""
         settings = self.settings
         span = settings.bursty_burstiness - settings.calm_burstiness
-        found = demand.burstiness(TREND_SECONDS[-1]) - settings.calm_burstiness
+        found = burstiness - settings.calm_burstiness
         return min(1.0, max(0.0, found / span)) if span else float(found > 0)
 
-    def _look_back(self, state: ModelState, bursty: float) -> int:
+    def _look_back(self, state: ModelState, bursty: float, known: float) -> int:
         settings = self.settings
         starts = settings.calm_starts + bursty * (settings.bursty_starts - settings.calm_starts)
-        return round(max(_LEAST_LOOK_BACK_SECONDS, starts * state.start_seconds))
+        found = max(_LEAST_LOOK_BACK_SECONDS, starts * state.start_seconds)
+        longest = max(found, settings.rare_starts * state.start_seconds)
+        return round(found + bursty * max(0.0, min(known, longest) - found))
 
     def _expected(
         self, state: ModelState, demand: Demand, look_back: int, slope: float
@@ -209,11 +227,8 @@ class ScalePolicy:
     ) -> _Need:
         settings = self.settings
         may_miss, usable = (1 - settings.attainment) / 2, settings.usable_share
-
-        def least(margin: float) -> int:
-            raised = [one * (1 + margin) for one in work]
-            return least_instances(raised, 1.0, capacity.slack_seconds, may_miss, usable)
-
+        flow = (1.0, capacity.slack_seconds, may_miss, usable)
+        replayed = least_instances(work, *flow)
         shortest = bursty * state.start_seconds * _BURSTY_WINDOW
         sustained = demand.sustained(settings.certainty, shortest) / usable
         margin = max(settings.margin, _NOISE_MARGIN * demand.noise(len(work)))
@@ -222,7 +237,8 @@ class ScalePolicy:
             one.phase is Phase.READY and one.waiting * demand.each > capacity.slack_seconds / 2
             for one in state.instances
         )
-        return _Need(least(0.0), sustained, busy, least(margin) + late)
+        kept = least_with_margin(work, margin, replayed, *flow)
+        return _Need(replayed, sustained, busy, kept + late)
 
     def _wanted(self, state: ModelState, need: _Need, memory: ScaleMemory) -> tuple[int, Reason]:
         settings, target = self.settings, state.target

@@ -2,7 +2,8 @@
 
 The look-back is counted in starts, since a start is what an instance given up too early costs:
 it is `calm_starts` long where arrivals are as even as chance alone makes them, and grows to
-`bursty_starts` with their burstiness (demand.py).
+`bursty_starts` with their burstiness (demand.py), and to `rare_starts` only where bursts are so few
+that less does not tell their mean (scale.py).
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class ScaleSettings:
     margin             scale-down only if fewer would have held this much more load as well
     calm_starts        look-back in starts under even arrivals
     bursty_starts      look-back in starts under very uneven ones
+    rare_starts        look-back in starts at most, where few bursts make up the load
     calm_burstiness    up to this variance, in multiples of chance alone, arrivals are even;
     bursty_burstiness  from this one on they are very uneven
     certainty          standard errors by which a rise must be more than chance to be followed
@@ -73,6 +75,7 @@ class ScaleSettings:
     margin: float = 0.08
     calm_starts: float = 1.0
     bursty_starts: float = 6.0
+    rare_starts: float = 10.0
     calm_burstiness: float = 2.0
     bursty_burstiness: float = 6.0
     certainty: float = 2.0
@@ -88,6 +91,7 @@ class ScaleSettings:
         self._between("margin", 0.0, 1.0)
         self._between("calm_starts", 1.0, 100.0)
         self._between("bursty_starts", self.calm_starts, 100.0)
+        self._between("rare_starts", self.bursty_starts, 100.0)
         self._between("calm_burstiness", 0.0, 1e6)
         self._between("bursty_burstiness", self.calm_burstiness, 1e6)
         self._between("certainty", 0.0, 10.0)

@@ -18,7 +18,12 @@ from rayserve_par.control.decide.decision import Decision, Reason
 from rayserve_par.control.decide.demand import Demand, demand_of
 from rayserve_par.control.decide.events import EventLog
 from rayserve_par.control.decide.feasible import LeastTimes, check_target
-from rayserve_par.control.decide.fluid import least_instances, missed_share, wait_at
+from rayserve_par.control.decide.fluid import (
+    least_instances,
+    least_with_margin,
+    missed_share,
+    wait_at,
+)
 from rayserve_par.control.decide.scale import ScalePolicy
 from rayserve_par.control.decide.settings import Bounds, ScaleSettings, bounds_within
 from rayserve_par.control.decide.settled import NO_FLOOR
@@ -56,6 +61,21 @@ def test_the_least_holds_and_one_less_does_not(
         assert missed_share(work, found - 1, 1.0, slack) > may_miss
 
 
+@given(
+    st.lists(st.floats(0, 50), min_size=1, max_size=80),
+    st.floats(0, 0.5),
+    st.floats(0.1, 3),
+    st.floats(0, 0.2),
+)
+def test_with_margin_is_the_least_for_more_work(
+    work: list[float], margin: float, slack: float, may_miss: float
+) -> None:
+    flow = (1.0, slack, may_miss, 1.0)
+    least = least_instances(work, *flow)
+    raised = [one * (1 + margin) for one in work]
+    assert least_with_margin(work, margin, least, *flow) == least_instances(raised, *flow)
+
+
 def test_wait_is_the_backlog_over_the_instances() -> None:
     assert wait_at([0.0, 10.0, 0.0], 2.0, 1.0, 0.0) == pytest.approx(4.0)
     assert wait_at([1.0] * 99 + [10.0], 2.0, 1.0, 0.2) == 0.0
@@ -91,6 +111,22 @@ def test_bursts_are_bursty_and_a_step_is_not() -> None:
     one_step = Demand(tuple(20.0 if n > 300 else 0.5 for n in range(600)), each)
     assert on_off.burstiness(600) > 50
     assert one_step.burstiness(600) < 1
+
+
+@pytest.mark.parametrize(
+    ("load", "burstiness", "seconds"),
+    [
+        # 2 x 0.05 / (0.1 ^ 2 x load) by chance alone, as much longer as load is bursty
+        (2.0, 1.0, 5.0),
+        (20.0, 1.0, 0.5),
+        (2.0, 20.0, 100.0),
+        (2.0, 200.0, 1000.0),
+        (0.0, 1.0, 0.0),
+    ],
+)
+def test_few_large_bursts_take_long_to_know(load: float, burstiness: float, seconds: float) -> None:
+    demand = Demand((load,) * 600, 0.05)
+    assert demand.known_seconds(burstiness, 0.1) == pytest.approx(seconds)
 
 
 def test_correction_learns_is_bounded_and_forgets() -> None:
