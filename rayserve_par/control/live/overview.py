@@ -9,10 +9,6 @@ from rayserve_par.control.decide.replan_events import ReplanEvent
 from rayserve_par.control.live.records import NO_OVERRIDE, ControlStatus, Override
 from rayserve_par.control.live.told import Told, ToldEvent, finite
 
-# One look may be missed and another be late; after these something is wrong.
-_STALE_LOOKS = 3
-_LEAST_STALE_SECONDS = 15.0
-
 
 @dataclass(frozen=True, slots=True)
 class AppControl:
@@ -43,11 +39,8 @@ class AppControl:
         return None if self.status is None else now_seconds - self.status.seconds
 
     def stale(self, now_seconds: float) -> bool:
-        """Whether there is a status, but one from before the last three looks (at least 15 s)."""
-        if self.status is None:
-            return False
-        limit = max(_LEAST_STALE_SECONDS, _STALE_LOOKS * self.status.look_seconds)
-        return now_seconds - self.status.seconds > limit
+        """Whether there is a status, but a stale one."""
+        return self.status is not None and self.status.stale(now_seconds)
 
     def as_object(self, now_seconds: float) -> dict[str, Any] | None:
         """As JSON; None where there is no controller and nothing is asked of one."""

@@ -12,6 +12,10 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+# One look may be missed and another be late; after these something is wrong.
+_STALE_LOOKS = 3
+_LEAST_STALE_SECONDS = 15.0
+
 
 class Mode(StrEnum):
     """What becomes of decisions.
@@ -80,6 +84,11 @@ class ControlStatus:
     look_seconds: float = 2.0
     instances: tuple[InstanceStatus, ...] = ()
     problems: tuple[str, ...] = ()
+
+    def stale(self, now_seconds: float) -> bool:
+        """Whether it is from before the last three looks (at least 15 s)."""
+        limit = max(_LEAST_STALE_SECONDS, _STALE_LOOKS * self.look_seconds)
+        return now_seconds - self.seconds > limit
 
     def as_object(self) -> dict[str, Any]:
         """As JSON."""

@@ -1,7 +1,7 @@
 """One look at one application: what Serve, Ray and the store say, as the state of a decision.
 
-The load is what the scaling policy wrote down within the last minute (ISL, OSL and rate, rounded to
-10%, so that chance changes nothing), else what the configuration states.
+The load is what the scaling policy wrote down at its last look (ISL, OSL and rate, rounded to 10%,
+so that chance changes nothing), else, or where that is stale, what the configuration states.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from rayserve_par.planning.plan import Plan
 from rayserve_par.planning.request import Target, Workload
 from rayserve_par.serving.config import AppArgs, ReplannedArgs, WorkloadArgs
 
-FRESH_SECONDS = 60.0
 _USUAL_START_SECONDS = 60.0
 _ROUNDING = 0.1
 
@@ -46,15 +45,9 @@ class Seen:
     statuses: tuple[ControlStatus, ...]
 
     def status_of(self, app: str) -> ControlStatus | None:
-        """The scaling policy's word on the application, where it is fresh."""
-        return next(
-            (
-                one
-                for one in self.statuses
-                if one.app == app and self.now_seconds - one.seconds < FRESH_SECONDS
-            ),
-            None,
-        )
+        """The scaling policy's word on the application, unless it is stale."""
+        found = (one for one in self.statuses if one.app == app)
+        return next((one for one in found if not one.stale(self.now_seconds)), None)
 
 
 def state_of(seen: Seen, app: AppState, args: AppArgs, record: ReplanRecord) -> ReplanState | None:

@@ -258,14 +258,21 @@ STATUS = ControlStatus(
 
 
 @pytest.mark.parametrize(
-    ("age", "isl", "weight"),
+    ("look_seconds", "age", "isl", "weight"),
     # Lengths are rounded to 10%: 500 -> e^6.2 = 493.
-    [(1.0, 493, 1.0), (59.0, 493, 1.0), (61.0, 1024, 0.0)],
+    [
+        (2.0, 1.0, 493, 1.0),
+        (2.0, 14.0, 493, 1.0),
+        (2.0, 16.0, 1024, 0.0),
+        (60.0, 179.0, 493, 1.0),
+        (60.0, 181.0, 1024, 0.0),
+    ],
 )
 def test_the_load_is_the_scaling_policys_while_it_is_fresh(
-    world: World, age: float, isl: int, weight: float
+    world: World, look_seconds: float, age: float, isl: int, weight: float
 ) -> None:
-    world.statuses = (replace(STATUS, seconds=world.now + 1 - age),)
+    fresh = replace(STATUS, look_seconds=look_seconds, seconds=world.now + 1 - age)
+    world.statuses = (fresh,)
     client: Any = world
     world.now += 1
     [outcome] = Replanner(client, SETTINGS, lambda: world.now).look()
