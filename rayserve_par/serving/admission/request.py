@@ -3,7 +3,7 @@
 Time: the body has `body_timeout_s`; the whole request has its deadline, from its beginning. The
 application runs in the same task, so that whatever cancels the request (the deadline, a client that
 stopped reading or left) cancels it at once. Serve does not watch for disconnects
-(`direct_ingress.py`, `frontend_rules.py`): until the answer begins vLLM's handlers do, then
+(`direct_ingress.py`, `frontend_rules.py`): until there is an answer vLLM's handlers do, then
 `Response`.
 """
 

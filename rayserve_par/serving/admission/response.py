@@ -5,9 +5,9 @@ answered with an error, or be tried elsewhere by the front. Afterwards each part
 attribute writes; whether a client still reads is seen by a sweep over all answers, which notices a
 `send` that does not return.
 
-A client that leaves is noticed by whoever waits in `receive`: the application until its answer
-begins, then `watch`, which cancels the request's task. The application need not watch a stream
-itself, for which Starlette would run it in a task of its own beside one that waits.
+A client that leaves is noticed by whoever waits in `receive`: the application until it has an
+answer's start, then a task here, which cancels the request's. So the application need not watch a
+stream itself, for which Starlette would run it in a task of its own beside one that waits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Response:
 
     `on_first` is called before the answer's first part is sent, `on_last` before its last: a client
     that has the last part may be back with its next request before the application returns.
-    `receive` is the server's, if a stream's client shall be watched.
+    `receive` is the server's, if the client shall be watched.
     `gone` says that nothing is sent any more; `left`, that the task was cancelled since the client
     left; `stalled`, since it took nothing.
     """
@@ -109,8 +109,7 @@ class Response:
             self.complete = last
             return
         if message["type"] == "http.response.start":
-            self._start = message
-            self.status = message["status"]
+            self._hold(message)
             return
         if self._start is None:
             raise RuntimeError(f"{message['type']} was sent before http.response.start")
@@ -121,16 +120,20 @@ class Response:
         if await self._begin(self._start, message):
             await self.send(message)
 
+    def _hold(self, start: Message) -> None:
+        """Keep the start until the first part; whose length is not known yet may take long."""
+        self._start = start
+        self.status = start["status"]
+        headers = dict(start.get("headers", ()))
+        self.is_stream = headers.get(b"content-type", b"").startswith(_EVENT_STREAM)
+        if b"content-length" not in headers and self.receive is not None:
+            self._watch = asyncio.create_task(self._watch_client(self.receive))
+
     async def _begin(self, start: Message, first: Message) -> bool:
         """Send the start that was held back; False where that was cut."""
-        for name, value in start.get("headers", ()):
-            if name == b"content-type":
-                self.is_stream = value.startswith(_EVENT_STREAM)
         self.started = True
         self._first_bytes = len(first.get("body", b""))
         self._on_first(self)
-        if self.is_stream and self.receive is not None:
-            self._watch = asyncio.create_task(self._watch_client(self.receive))
         self.blocked = True
         try:
             await self._send(start)
