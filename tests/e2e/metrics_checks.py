@@ -30,7 +30,8 @@ _PAUSE_SECONDS = 1.0
 _GAUGE_LIFE_SECONDS = 25.0
 _REPORTED_SECONDS = 30.0
 INSTANCES = '{__name__=~"ray_rayserve_par_.+",instance_id!=""}'
-ENGINES = '{__name__=~"ray_vllm_.+"}'
+# vLLM's facts about its configuration (..._info) have no model's name.
+ENGINES = '{__name__=~"ray_vllm_.+",__name__!~".+_info"}'
 CONTROLLER = '{__name__=~"ray_rayserve_par_.+",application!=""}'
 LABELS = {
     INSTANCES: ("model", "instance_id", "node"),
