@@ -1,4 +1,4 @@
-"""What Serve and admission add to a request in the replica's process, in CPU microseconds.
+"""What a request costs our replica's process and vLLM's own, in CPU microseconds.
 
 Run: python -m benchmarks.replica_path [--vllm] [--requests 2000] [--tokens 1] [--rounds 3]
 
@@ -6,11 +6,10 @@ An engine answers 16 clients, on connections that stay open; CPU time is that of
 process alone, without its engine's. Rows, in turns:
 
 - bare: the same app under uvicorn; with `--vllm`, vLLM's own server
-- serve: our replica, asked on its own port, past HAProxy; Serve watches for clients that leave
-- front: the same with the header by which our front tells Serve not to watch
+- ours: our replica, asked on its own port, past HAProxy, with what HAProxy adds
 
 The engine is the mock one, whose steps take next to nothing; with `--vllm` it is vLLM's with
-tiny-llama. The difference of two rows is what lies between them. Medians over the rounds.
+tiny-llama. Medians over the rounds.
 """
 
 from __future__ import annotations
@@ -49,19 +48,20 @@ _TIMES = {
     "max_num_batched_tokens": 8192,
 }
 _MOCK_ARGS = {"model": _MODEL, "layout": {"tp": 1}, "num_replicas": 1, "mock_engine": _TIMES}
+# What our front adds.
 _UNWATCHED = "x-request-disconnect-disabled: ?1\r\n"
 _START_SECONDS = 30.0
 
 
-def request_text(header: str, tokens: int) -> bytes:
-    """One streamed chat request of 1 kB for `tokens` tokens; `header` is a further line of it."""
+def request_text(tokens: int) -> bytes:
+    """One streamed chat request of 1 kB for `tokens` tokens."""
     words = "time year people way day man thing woman life child " * 17
     chat = {"model": _MODEL, "messages": [{"role": "user", "content": words}]}
     asked = {**chat, "stream": True, "max_tokens": tokens, "ignore_eos": True}
     body = json.dumps(asked).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {HOST}\r\n"
     kind = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return f"{head}{header}{kind}\r\n".encode() + body
+    return f"{head}{_UNWATCHED}{kind}\r\n".encode() + body
 
 
 async def _stream(port: int, text: bytes, requests: int) -> None:
@@ -151,9 +151,9 @@ def measure(
     console: Console, *, vllm: bool, requests: int, tokens: int, rounds: int
 ) -> dict[str, list[float]]:
     """CPU microseconds a request, by row and round."""
-    found: dict[str, list[float]] = {"bare": [], "serve": [], "front": []}
+    found: dict[str, list[float]] = {"bare": [], "ours": []}
     args = WORKLOADS[_MODEL].args if vllm else _MOCK_ARGS
-    plain, unwatched = request_text("", tokens), request_text(_UNWATCHED, tokens)
+    text = request_text(tokens)
     with (
         bare_vllm(console) if vllm else alone() as (process, port),
         our_server(console, args, "1x1xlogical-cpu") as server,
@@ -162,9 +162,8 @@ def measure(
         replica_port = listening_port(replica)
         for number in range(rounds):
             console.print(f"... Round {number + 1} of {rounds}", highlight=False)
-            found["bare"].append(microseconds(process, port, plain, requests))
-            found["serve"].append(microseconds(replica, replica_port, plain, requests))
-            found["front"].append(microseconds(replica, replica_port, unwatched, requests))
+            found["bare"].append(microseconds(process, port, text, requests))
+            found["ours"].append(microseconds(replica, replica_port, text, requests))
     return found
 
 
