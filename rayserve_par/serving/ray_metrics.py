@@ -19,20 +19,36 @@ from rayserve_par.serving.metric_registry import Kind, Metric
 GAUGE_PERIOD_SECONDS = 5.0
 
 
+class HistogramSeries:
+    """The series NAME_bucket, NAME_sum and NAME_count that Ray's histogram makes, as gauges."""
+
+    def __init__(self, name: str, description: str, tag_keys: Sequence[str]) -> None:
+        keys = tuple(tag_keys)
+        self.bucket = Gauge(f"{name}_bucket", description, (*keys, "le"))
+        self.sum = Gauge(f"{name}_sum", description, keys)
+        self.count = Gauge(f"{name}_count", description, keys)
+
+    def set(self, counts: BucketCounts, tags: Mapping[str, str] | None = None) -> None:
+        """Hand the counts to Ray; `tags` go before default ones."""
+        labels = dict(tags or {})
+        for le, count in counts.cumulative():
+            self.bucket.set(count, tags={**labels, "le": le})
+        self.sum.set(counts.total, tags=labels)
+        self.count.set(counts.count, tags=labels)
+
+
 class Histogram:
-    """The series NAME_bucket, NAME_sum and NAME_count of Ray's, handed over by `export`."""
+    """Counts in the process; handed over by `export`."""
 
     def __init__(
-        self, name: str, description: str, tag_keys: tuple[str, ...], boundaries: Sequence[float]
+        self, name: str, description: str, tag_keys: Sequence[str], boundaries: Sequence[float]
     ) -> None:
+        self.series = HistogramSeries(name, description, tag_keys)
         self._counts = BucketCounts(boundaries)
-        self._bucket = Gauge(f"{name}_bucket", description, (*tag_keys, "le"))
-        self._sum = Gauge(f"{name}_sum", description, tag_keys)
-        self._count = Gauge(f"{name}_count", description, tag_keys)
 
     def set_default_tags(self, tags: dict[str, str]) -> None:
         """Set labels for all that is observed."""
-        for gauge in (self._bucket, self._sum, self._count):
+        for gauge in (self.series.bucket, self.series.sum, self.series.count):
             gauge.set_default_tags(tags)
 
     def observe(self, value: float) -> None:
@@ -41,10 +57,7 @@ class Histogram:
 
     def export(self) -> None:
         """Hand the counts to Ray."""
-        for le, count in self._counts.cumulative():
-            self._bucket.set(count, tags={"le": le})
-        self._sum.set(self._counts.total)
-        self._count.set(self._counts.count)
+        self.series.set(self._counts)
 
 
 def ray_metrics(

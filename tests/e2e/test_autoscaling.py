@@ -19,6 +19,7 @@ from rayserve_par.control.live import store
 from rayserve_par.control.live.records import NO_OVERRIDE, ControlStatus, Mode, Override
 from rayserve_par.serving.rank_table import InstanceRecord
 from tests.e2e.conftest import APP, Deployer
+from tests.e2e.mock_times import SMALL_ENGINE
 from tests.e2e.open_load import OpenLoad
 from tests.e2e.waiting import wait_until
 
@@ -39,16 +40,7 @@ ARGS: dict[str, Any] = {
     },
     # Nothing is shed while an instance starts, so that every request must be answered.
     "admission": {"concurrency": {"min": 256}},
-    "mock_engine": {
-        "step_base_seconds": 0.02,
-        "step_seconds_per_sequence": 0.001,
-        "prefill_tokens_per_second": 2000,
-        "max_num_seqs": 16,
-        "max_num_batched_tokens": 256,
-        "max_model_len": 512,
-        "kv_blocks": 512,
-        "enable_prefix_caching": False,
-    },
+    "mock_engine": {**SMALL_ENGINE, "step_base_seconds": 0.02},
 }
 BODY = {"model": "tiny-llama", "prompt": "a " * 64, "max_tokens": 32, "ignore_eos": True}
 

@@ -19,6 +19,7 @@ from rayserve_par.control.live.gpu_view import read_gpu_view
 from rayserve_par.control.live.records import ControlStatus
 from rayserve_par.serving.config import parse_args
 from tests.e2e.conftest import Deployer
+from tests.e2e.mock_times import SMALL_ENGINE
 from tests.e2e.open_load import OpenLoad
 from tests.e2e.waiting import wait_until
 
@@ -44,16 +45,7 @@ def args_of(app: str) -> dict[str, Any]:
             "settle_seconds": 60,
         },
         "admission": {"concurrency": {"min": 256}},
-        "mock_engine": {
-            "step_base_seconds": 0.04,
-            "step_seconds_per_sequence": 0.001,
-            "prefill_tokens_per_second": 2000,
-            "max_num_seqs": 16,
-            "max_num_batched_tokens": 256,
-            "max_model_len": 512,
-            "kv_blocks": 512,
-            "enable_prefix_caching": False,
-        },
+        "mock_engine": {**SMALL_ENGINE, "step_base_seconds": 0.04},
     }
 
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ray.util.metrics import Gauge
 from vllm.v1.metrics.ray_wrappers import RayCounterWrapper, RayGaugeWrapper, RayPrometheusMetric
 
 from rayserve_par.serving.bucket_counts import BucketCounts
+from rayserve_par.serving.ray_metrics import HistogramSeries
 
 
 class _Kept(Protocol):
@@ -72,12 +72,10 @@ class CountingHistogram(RayPrometheusMetric):
         buckets: list[float] | None = None,
     ) -> None:
         super().__init__()
-        keys = self._get_tag_keys(labelnames)
-        name, text = self._get_sanitized_opentelemetry_name(name), documentation or ""
-        self._bucket = Gauge(f"{name}_bucket", description=text, tag_keys=(*keys, "le"))
-        self._sum = Gauge(f"{name}_sum", description=text, tag_keys=keys)
+        name = self._get_sanitized_opentelemetry_name(name)
+        self._series = HistogramSeries(name, documentation or "", self._get_tag_keys(labelnames))
         # vLLM reads the keys of its labels from `metric`.
-        self.metric = Gauge(f"{name}_count", description=text, tag_keys=keys)
+        self.metric = self._series.count
         self._counts = BucketCounts(buckets or ())
 
     def labels(self, *labels: Any, **named: Any) -> CountingHistogram:
@@ -93,10 +91,7 @@ class CountingHistogram(RayPrometheusMetric):
 
     def export(self) -> None:
         """Hand the counts to Ray."""
-        for le, count in self._counts.cumulative():
-            self._bucket.set(count, tags={**self._tags, "le": le})
-        self._sum.set(self._counts.total, tags=self._tags)
-        self.metric.set(self._counts.count, tags=self._tags)
+        self._series.set(self._counts, self._tags)
 
 
 def export_metrics() -> None:

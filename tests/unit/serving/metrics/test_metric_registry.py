@@ -79,11 +79,11 @@ def test_ray_gets_every_metric_with_its_kind_and_labels() -> None:
         for name, found in made(registry, defaults).items():
             metric, one = registry[name], found
             if metric.kind is Kind.HISTOGRAM:
-                gauges = (one._sum, one._count, one._bucket)
+                gauges = (one.series.sum, one.series.count, one.series.bucket)
                 names = [f"{name}_sum", f"{name}_count", f"{name}_bucket"]
                 assert [gauge.info["name"] for gauge in gauges] == names
-                assert one._bucket.info["tag_keys"] == (*metric.labels, "le")
-                one = found._sum
+                assert one.series.bucket.info["tag_keys"] == (*metric.labels, "le")
+                one = found.series.sum
             else:
                 assert type(one) is kinds[metric.kind]
                 assert one.info["name"] == name

@@ -76,7 +76,9 @@ def test_a_counter_hands_over_what_was_added_since() -> None:
 
 def test_a_histogram_hands_over_its_series() -> None:
     whole: Any = CountingHistogram("vllm:some_seconds", "text", ["model"], [1.0, 2.0])
-    whole.metric, whole._bucket, whole._sum = count, bucket, total = Handed(), Handed(), Handed()
+    whole.metric = count = whole._series.count = Handed()
+    whole._series.bucket = bucket = Handed()
+    whole._series.sum = total = Handed()
     one = whole.labels(model="a")
     for value in (0.5, 1.5, 9.0):
         one.observe(value)
