@@ -3,8 +3,9 @@
 Run: python -m benchmarks.front [--model tiny-llama] [--rounds 3] [--streams 1 8] [--peer]
 
 All servers are up during the whole run and only one is under load: bare, ours, bare, ours, ...
-for each number of streams, in rounds; the table has the medians over the rounds. Warm-up requests
-do not count. The load comes from processes of its own. CPU seconds are those of all processes of a
+for each number of streams, in rounds; the table has the medians over the rounds. With `--rate`
+requests come by a Poisson process instead of when a stream's last one ends. Warm-up requests do not
+count. The load comes from processes of its own. CPU seconds are those of all processes of a
 server (for ours with Ray's daemons and HAProxy) during a cell. With `--peer` Ray Serve LLM is a
 third server. Exits with 1 if a target is missed.
 """
@@ -80,6 +81,8 @@ def measure(server: Server, load: Workload, *, streams: int, requests: int, seed
                 str(m),
                 "--seed",
                 str(seed * 100 + place),
+                "--rate",
+                str(load.rate / len(shares)),
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -127,7 +130,7 @@ def measure_all(
         with stage(console, f"Warming up: {name}"):
             measure(
                 server,
-                load,
+                replace(load, rate=0.0),
                 streams=_WARM_UP_STREAMS,
                 requests=min(_WARM_UP_REQUESTS, max(load.requests.values())),
                 seed=0,
@@ -177,6 +180,7 @@ def report(
         "engine": dict(load.engine),
         "prompt_words": load.prompt_words,
         "output_tokens": load.output_tokens,
+        "rate": load.rate,
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
         "idle_cpu_percent": idle_cpu_percent,
         "start_seconds": dict(starts),
@@ -229,6 +233,9 @@ def main() -> None:
     parser.add_argument("--model", choices=WORKLOADS, default="tiny-llama")
     parser.add_argument("--rounds", type=int, default=3, help="alternations (default: 3)")
     parser.add_argument("--streams", type=int, nargs="*", help="of the model's (default: all)")
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="requests a second, --streams at once at most"
+    )
     parser.add_argument("--peer", action="store_true", help="Ray Serve LLM as a third server")
     args = parser.parse_args()
     load = WORKLOADS[args.model]
@@ -237,6 +244,9 @@ def main() -> None:
         if unknown:
             parser.error(f"--streams: choose from {', '.join(map(str, load.requests))}")
         load = replace(load, requests={n: load.requests[n] for n in args.streams})
+    if args.rate < 0:
+        parser.error(f"--rate: {args.rate:g}, but it is a number of requests a second, 0 or more")
+    load = replace(load, rate=args.rate)
     console = Console(highlight=False)
     # Python leaves SIGINT ignored where a shell started it in the background.
     for number in (signal.SIGINT, signal.SIGTERM):

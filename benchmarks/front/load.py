@@ -3,9 +3,11 @@
 Run: python -m benchmarks.front.load URL MODEL --streams 8 --requests 24 --seed 1
      --prompt-words 100 --output-tokens 32
 It prints one JSON list, one object for each request. Each stream sends its next request when its
-last one ends. Prompts are random words by seed, so no two share a prefix that a cache could keep
-beyond the chat template, and the same seed gives both servers the same prompts. Each answer has
-exactly `--output-tokens` tokens (`ignore_eos`); anything else is an error.
+last one ends; with `--rate R` requests come by a Poisson process of R a second instead, at most
+`--streams` at once, and waiting for a free stream counts as waiting. Prompts are random words by
+seed, so no two share a prefix that a cache could keep beyond the chat template, and the same seed
+gives both servers the same prompts. Each answer has exactly `--output-tokens` tokens
+(`ignore_eos`); anything else is an error.
 """
 
 from __future__ import annotations
@@ -50,8 +52,20 @@ def prompts(seed: int, words: int) -> Iterator[str]:
         yield " ".join(chosen.choices(WORDS, k=words))
 
 
-async def ask(session: aiohttp.ClientSession, endpoint: Endpoint, prompt: str) -> Request:
-    """Send one streamed request and time it.
+def arrivals(seed: int, rate: float) -> Iterator[float]:
+    """Seconds after the start at which requests come: Poisson of `rate` a second; all 0 if 0."""
+    chosen = random.Random(seed)
+    seconds = 0.0
+    while True:
+        if rate:
+            seconds += chosen.expovariate(rate)
+        yield seconds
+
+
+async def ask(
+    session: aiohttp.ClientSession, endpoint: Endpoint, prompt: str, start: float
+) -> Request:
+    """Send one streamed request and time it from `start`, by `time.perf_counter()`.
 
     Raises:
         RuntimeError: the answer is not a complete stream of `output_tokens` tokens.
@@ -67,7 +81,6 @@ async def ask(session: aiohttp.ClientSession, endpoint: Endpoint, prompt: str) -
         "stream_options": {"include_usage": True},
     }
     first_token, tokens = 0.0, 0
-    start = time.perf_counter()
     async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
         if answer.status != 200:
             raise RuntimeError(f"{url}: HTTP {answer.status}: {await answer.text()}")
@@ -87,14 +100,20 @@ async def ask(session: aiohttp.ClientSession, endpoint: Endpoint, prompt: str) -
     return Request(start=start, first_token=first_token, end=end, output_tokens=tokens)
 
 
-async def run(endpoint: Endpoint, asked: Sequence[str], *, streams: int) -> list[Request]:
-    """Send the prompts `asked` over `streams` streams."""
+async def run(
+    endpoint: Endpoint, asked: Sequence[tuple[float, str]], *, streams: int
+) -> list[Request]:
+    """Send prompts over `streams` streams, each when it is due (seconds after now) or later."""
     waiting = iter(asked)
     done: list[Request] = []
+    begin = time.perf_counter()
 
     async def stream(session: aiohttp.ClientSession) -> None:
-        for prompt in waiting:
-            done.append(await ask(session, endpoint, prompt))
+        for due_seconds, prompt in waiting:
+            due = begin + due_seconds
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            start = due if due_seconds else time.perf_counter()
+            done.append(await ask(session, endpoint, prompt, start))
 
     async with (
         aiohttp.ClientSession(
@@ -117,9 +136,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--prompt-words", type=int, required=True)
     parser.add_argument("--output-tokens", type=int, required=True)
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: no pause")
     parser.add_argument("--at", type=float, default=0.0, help="start then, by time.monotonic()")
     args = parser.parse_args()
-    asked = list(islice(prompts(args.seed, args.prompt_words), args.requests))
+    asked = list(
+        islice(
+            zip(arrivals(args.seed, args.rate), prompts(args.seed, args.prompt_words), strict=True),
+            args.requests,
+        )
+    )
     endpoint = Endpoint(args.url, args.model, args.output_tokens)
     time.sleep(max(0.0, args.at - time.monotonic()))
     done = asyncio.run(run(endpoint, asked, streams=args.streams))

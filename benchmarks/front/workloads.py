@@ -23,7 +23,8 @@ class Workload:
     """One model and its load; `requests` has the requests of one cell by number of streams.
 
     `prompt_words` are about as many prompt tokens, `output_tokens` exact. `bounds` are what ours
-    may cost against the bare server.
+    may cost against the bare server. `rate`: requests a second, in which case the streams are only
+    the most at once; 0: each stream sends its next request when its last one ends.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Workload:
     prompt_words: int = 100
     output_tokens: int = 32
     bounds: Bounds = field(default_factory=Bounds)
+    rate: float = 0.0
 
     @property
     def args(self) -> dict[str, Any]:
