@@ -72,14 +72,20 @@ class Watched:
 
 def with_takeover(arguments: Sequence[str], folder: Path) -> list[str]:
     """HAProxy's arguments, so that a living stand-in of `folder` is taken over from."""
-    pid = _read_pid(folder / "stand_in.pid")
+    pid = living_stand_in(folder)
     words = list(arguments)
-    if pid is None or not _alive(pid):
+    if pid is None:
         return words
     if "-sf" not in words:
         return [*words, "-sf", str(pid)]
     at = words.index("-sf") + 1
     return [*words[:at], str(pid), *words[at:]]
+
+
+def living_stand_in(folder: Path) -> int | None:
+    """The process that stands in for the HAProxy of `folder`, if one does."""
+    pid = _read_pid(folder / "stand_in.pid")
+    return pid if pid is not None and _alive(pid) else None
 
 
 def stand_by(command: Sequence[str], folder: Path) -> None:

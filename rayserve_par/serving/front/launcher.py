@@ -19,8 +19,9 @@ from rayserve_par.errors import RefusedError
 from rayserve_par.serving.front.corrections import corrected_config
 from rayserve_par.serving.front.error_bodies import MALFORMED, TOO_SLOW, UNAVAILABLE
 from rayserve_par.serving.front.front_settings import FrontSettings
-from rayserve_par.serving.front.guard import stand_by, with_takeover
+from rayserve_par.serving.front.guard import living_stand_in, stand_by, with_takeover
 from rayserve_par.serving.front.kept_servers import keep_servers, servers_of
+from rayserve_par.serving.front.known_config import known_config
 from rayserve_par.serving.front.serve_config import read_apps
 from rayserve_par.settings import load_settings
 
@@ -36,7 +37,12 @@ def correct_files(config_file: Path, settings: FrontSettings) -> None:
     """
     servers_file = settings.folder / "servers.json"
     last = json.loads(servers_file.read_text("utf-8")) if servers_file.exists() else {}
-    config = keep_servers(config_file.read_text(encoding="utf-8"), last)
+    config = known_config(
+        config_file.read_text(encoding="utf-8"),
+        settings.folder / "known.cfg",
+        taking_over=living_stand_in(settings.folder) is not None,
+    )
+    config = keep_servers(config, last)
     _write(servers_file, json.dumps(servers_of(config)))
     corrected = corrected_config(config, settings)
     for error_file in set(_SERVE_ERROR_FILE.findall(config)):

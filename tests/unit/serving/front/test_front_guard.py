@@ -80,6 +80,23 @@ def _names(process: psutil.Process, folder: Path) -> bool:
 
 
 @contextmanager
+def next_manager_s_haproxy(one: Managed) -> Iterator[None]:
+    words = [str(one.folder / "rayserve-par-haproxy"), "-db", "-f", str(one.folder / "haproxy.cfg")]
+    with subprocess.Popen(words) as new:
+        try:
+            yield
+        finally:
+            new.kill()
+
+
+def knows_no_application(one: Managed) -> None:
+    """Write what a manager writes before Serve's controller has told it anything."""
+    api = serve_api(one.folder, [])
+    api.cfg.http_options.port = one.port
+    api._generate_config_file_internal()
+
+
+@contextmanager
 def managed(folder: Path, loop: Loop, *, more: tuple[str, ...] = ()) -> Iterator[Managed]:
     replica = Replica("a", free_port())
     loop.run(replica.start())
@@ -179,11 +196,34 @@ def test_the_next_manager_takes_over_from_a_stand_in(running: tuple[Managed, int
     one.process.wait()
     time.sleep(0.6)
     assert one.answers()
-    words = [str(one.folder / "rayserve-par-haproxy"), "-db", "-f", str(one.folder / "haproxy.cfg")]
-    with subprocess.Popen(words) as new:
+    with next_manager_s_haproxy(one):
         until(lambda: one.stand_in is None)
         assert one.answers()
-        new.kill()
+
+
+def test_a_manager_that_knows_no_application_yet_serves_the_last_known(
+    running: tuple[Managed, int],
+) -> None:
+    """Serve's manager launches its HAProxy before it is told what runs."""
+    one, pid = running
+    one.process.kill()
+    one.process.wait()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: one.stand_in)
+    until(one.answers)
+    knows_no_application(one)
+    with next_manager_s_haproxy(one):
+        until(lambda: one.stand_in is None)
+        assert one.answers()
+
+
+def test_without_a_stand_in_no_application_is_no_application(
+    running: tuple[Managed, int],
+) -> None:
+    one, _ = running
+    knows_no_application(one)
+    one.tell("reload")
+    until(lambda: not one.answers())
 
 
 def test_a_killed_manager_s_haproxy_is_stood_in_for(running: tuple[Managed, int]) -> None:
