@@ -2,7 +2,8 @@
 
 Serve notices a dead HAProxy after three failed questions and then starts another, which leaves the
 port without a listener for 6 to 7 s. The guard is a process of its own, forked before the launcher
-becomes HAProxy. It sleeps until the kernel tells it of a death:
+becomes HAProxy, which gets a session of its own as well: Ray ends a dead worker's process group,
+and HAProxy's streams need no manager. The guard sleeps until the kernel tells it of a death:
 
 - HAProxy ended and another was launched since (Serve reloads so): nothing to do.
 - HAProxy ended alone: the same command is started again at once, on the same ports but without the
@@ -10,9 +11,11 @@ becomes HAProxy. It sleeps until the kernel tells it of a death:
   one that goes on with a process it did not start can never reload it (Ray 2.60).
 - The manager ends within `_SHUTDOWN_SECONDS` after HAProxy: Serve shuts down, which kills HAProxy
   first. The stand-in ends with it.
-- The manager ended first (killed; Ray ends its HAProxy), or ends later (replaced): the stand-in
-  serves until the next manager launches its own, at most `_BRIDGE_SECONDS`, and never longer than
-  the raylet lives.
+- The manager ended first (killed): its HAProxy is its own stand-in.
+- The manager ends later (replaced): the stand-in serves.
+
+A stand-in serves until the next manager launches its own, at most `_BRIDGE_SECONDS`; neither it nor
+a HAProxy that finishes its streams outlives the raylet.
 
 Who was launched last stands in `front.pid`, the stand-in in `stand_in.pid`; the launcher tells the
 next HAProxy to take over from it (`-sf`), which lets its streams finish.
@@ -24,6 +27,7 @@ import contextlib
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +95,8 @@ def living_stand_in(folder: Path) -> int | None:
 def stand_by(command: Sequence[str], folder: Path) -> None:
     """Fork the guard of this process, which is about to become HAProxy with `command`."""
     manager = os.getppid()
+    if os.getpgrp() != os.getpid():
+        os.setsid()
     watched = Watched(os.getpid(), manager, _parent(manager), tuple(command), folder)
     watched.last_file.write_text(str(watched.haproxy), encoding="utf-8")
     child = os.fork()
@@ -111,41 +117,60 @@ def stand_by(command: Sequence[str], folder: Path) -> None:
 
 def guard(watched: Watched) -> None:
     """Wait for a death, and stand in for as long as it is useful."""
-    with _watching(watched.haproxy) as haproxy, _watching(watched.manager) as manager:
+    with (
+        _watching(watched.haproxy) as haproxy,
+        _watching(watched.manager) as manager,
+        _watching(watched.raylet) as raylet,
+    ):
         _first_ended(haproxy, manager)
         manager_first = manager.ended
-        _first_ended(haproxy, seconds=_BRIDGE_SECONDS)
-        if not haproxy.ended or watched.superseded:
+        if not haproxy.ended and not _outlives_manager(watched, haproxy, raylet):
             return
-        # Both at once is how a node ends; whoever ended it wants no listener there.
-        if not manager_first and manager.ended:
-            return
-        _stand_in(watched, manager, manager_first=manager_first)
+        # Serve's shutdown ends both at once, and wants no listener; so does the end of a node.
+        unwanted = raylet.ended or (manager.ended and not manager_first)
+        if not watched.superseded and not unwanted:
+            _stand_in(watched, manager, raylet, manager_first=manager_first)
 
 
-def _stand_in(watched: Watched, manager: _Process, *, manager_first: bool) -> None:
+def _outlives_manager(watched: Watched, haproxy: _Process, raylet: _Process) -> bool:
+    """Let HAProxy serve, and end it when nobody wants it; whether it ended by itself."""
+    if not watched.superseded:
+        watched.stand_in_file.write_text(str(watched.haproxy), encoding="utf-8")
+        print(f"The manager of HAProxy {watched.haproxy} ended.", file=sys.stderr)
+    end = time.monotonic() + _BRIDGE_SECONDS
+    while not haproxy.ended:
+        late = time.monotonic() >= end and not watched.superseded
+        if late or raylet.ended:
+            haproxy.kill()
+            return False
+        _first_ended(haproxy, raylet, seconds=_POLL_SECONDS)
+    return True
+
+
+def _stand_in(
+    watched: Watched, manager: _Process, raylet: _Process, *, manager_first: bool
+) -> None:
     """Keep an HAProxy up until it is taken over from or nobody wants it any more."""
     command = _stand_in_command(watched)
     began = time.monotonic()
     end = began + _BRIDGE_SECONDS if manager_first else None
-    with _watching(watched.raylet) as raylet:
-        while not watched.superseded:
-            started = time.monotonic()
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-            watched.stand_in_file.write_text(str(child.pid), encoding="utf-8")
-            print(f"HAProxy {watched.haproxy} ended; {child.pid} stands in.", file=sys.stderr)
-            while child.poll() is None:
-                now = time.monotonic()
-                if end is None and manager.ended:
-                    end = now if now - began < _SHUTDOWN_SECONDS else now + _BRIDGE_SECONDS
-                late = end is not None and now >= end and not watched.superseded
-                if late or raylet.ended:
-                    child.kill()
-                    child.wait()
-                    return
-                time.sleep(_POLL_SECONDS)
-            if time.monotonic() - started < _LEAST_LIFE_SECONDS:
+    while not watched.superseded:
+        started = time.monotonic()
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        watched.stand_in_file.write_text(str(child.pid), encoding="utf-8")
+        print(f"HAProxy {watched.haproxy} ended; {child.pid} stands in.", file=sys.stderr)
+        while child.poll() is None:
+            now = time.monotonic()
+            if end is None and manager.ended:
+                end = now if now - began < _SHUTDOWN_SECONDS else now + _BRIDGE_SECONDS
+            late = end is not None and now >= end and not watched.superseded
+            if late or raylet.ended:
+                child.kill()
+                child.wait()
                 return
+            time.sleep(_POLL_SECONDS)
+        if time.monotonic() - started < _LEAST_LIFE_SECONDS:
+            return
 
 
 def _stand_in_command(watched: Watched) -> list[str]:
@@ -181,6 +206,11 @@ class _Process:
     def ended(self) -> bool:
         """Whether it has ended."""
         return self.handle is None or bool(select.select([self.handle], [], [], 0)[0])
+
+    def kill(self) -> None:
+        """End it, unless it has ended."""
+        if self.handle is not None and not self.ended:
+            signal.pidfd_send_signal(self.handle, signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -19,6 +20,7 @@ import pytest
 from front_harness import backend, launcher_script, serve_api
 from front_replica import Loop, Replica, free_port
 
+from rayserve_par.serving.front import guard
 from rayserve_par.serving.front.guard import with_takeover
 
 MANAGER = Path(__file__).with_name("front_manager.py")
@@ -53,6 +55,11 @@ class Managed:
             connection.close()
 
     @property
+    def manager(self) -> int:
+        """The manager's process where it runs under another."""
+        return psutil.Process(self.process.pid).children()[0].pid
+
+    @property
     def stand_in(self) -> psutil.Process | None:
         try:
             pid = int((self.folder / "stand_in.pid").read_text("utf-8"))
@@ -69,6 +76,12 @@ def until(met: Callable[[], object], seconds: float = 10.0) -> float:
         assert time.monotonic() - started < seconds, "it did not happen in time"
         time.sleep(0.02)
     return time.monotonic() - started
+
+
+def _zombie(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 def _names(process: psutil.Process, folder: Path) -> bool:
@@ -97,17 +110,22 @@ def knows_no_application(one: Managed) -> None:
 
 
 @contextmanager
-def managed(folder: Path, loop: Loop, *, more: tuple[str, ...] = ()) -> Iterator[Managed]:
+def managed(folder: Path, loop: Loop, *, under: str | None = None) -> Iterator[Managed]:
+    """A manager, whose raylet is this process, or a shell `under` which it runs."""
     replica = Replica("a", free_port())
     loop.run(replica.start())
     api = serve_api(folder, [backend("m", "/", [replica])])
     api._generate_config_file_internal()
     script = launcher_script(folder, {"RAYSERVE_PAR_FRONT_STAND_IN": "1"})
+    words = [sys.executable, str(MANAGER), str(script), str(folder / "haproxy.cfg")]
+    # A shell that has more to do does not become its command.
+    raylet = [under, "-c", '"$@"; true', "raylet"] if under else []
     process = subprocess.Popen(
-        [sys.executable, str(MANAGER), str(script), str(folder / "haproxy.cfg"), *more],
+        [*raylet, *words],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     one = Managed(folder, api.cfg.frontend_port, process)
     try:
@@ -226,13 +244,60 @@ def test_without_a_stand_in_no_application_is_no_application(
     until(lambda: not one.answers())
 
 
+def kill_manager(one: Managed) -> None:
+    """As Ray does it: with its whole process group."""
+    os.killpg(one.process.pid, signal.SIGKILL)
+    one.process.wait()
+
+
+def test_a_killed_manager_s_haproxy_serves_until_the_next_takes_over(
+    running: tuple[Managed, int],
+) -> None:
+    one, pid = running
+    kill_manager(one)
+    until(lambda: one.stand_in)
+    assert one.stand_in is not None
+    assert one.stand_in.pid == pid
+    assert one.answers()
+    knows_no_application(one)
+    with next_manager_s_haproxy(one):
+        until(lambda: one.stand_in is None)
+        assert one.answers()
+
+
 def test_a_killed_manager_s_haproxy_is_stood_in_for(running: tuple[Managed, int]) -> None:
     one, pid = running
-    one.process.kill()
-    one.process.wait()
+    kill_manager(one)
     os.kill(pid, signal.SIGKILL)
-    until(lambda: one.stand_in)
+    until(lambda: one.stand_in and one.stand_in.pid != pid)
     until(one.answers)
+
+
+def test_no_haproxy_outlives_the_raylet(tmp_path: Path, loop: Loop) -> None:
+    with managed(tmp_path, loop, under="/bin/sh") as one:
+        pid = int(one.told())
+        until(one.answers, 20)
+        manager = one.manager
+        one.process.kill()
+        one.process.wait()
+        os.kill(manager, signal.SIGKILL)
+        until(lambda: not psutil.pid_exists(pid) or _zombie(pid))
+        time.sleep(0.5)
+        assert not one.answers()
+
+
+def test_a_haproxy_that_no_manager_comes_for_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "_BRIDGE_SECONDS", 0.5)
+    haproxy, manager = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+    watched = guard.Watched(haproxy.pid, manager.pid, os.getpid(), ("no-such-command",), tmp_path)
+    watched.last_file.write_text(str(haproxy.pid), "utf-8")
+    manager.kill()
+    started = time.monotonic()
+    guard.guard(watched)
+    assert time.monotonic() - started >= 0.5
+    assert haproxy.wait(5) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
