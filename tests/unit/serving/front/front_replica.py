@@ -45,7 +45,10 @@ class Loop:
 
 @dataclass
 class Replica:
-    """Answers `mode`: ok, shed (503), close or reset (no byte), stream, hold (till `released`)."""
+    """Answers `mode`: ok, shed (503), close or reset (no byte), stream, hold (till `released`).
+
+    A `frozen` one is a stopped process: its kernel takes connections and bytes, and nothing comes.
+    """
 
     name: str
     port: int
@@ -55,6 +58,7 @@ class Replica:
     health: int = 200
     key: str | None = None
     elsewhere: bool = False  # runs in another process
+    frozen: bool = False
     load: dict[str, Any] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     polls: list[float] = field(default_factory=list)
@@ -120,6 +124,7 @@ class Replica:
 
     async def _one(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         path = request.target.split("?")[0]
+        await self._thaw()
         if path == "/-/healthz":
             writer.write(_answer(self.health, b"DRAINING" if self.health != 200 else b"success"))
         elif path == f"{self.prefix}/internal/front":
@@ -138,6 +143,10 @@ class Replica:
                 finally:
                     self.in_flight -= 1
         return True
+
+    async def _thaw(self) -> None:
+        while self.frozen:
+            await asyncio.sleep(0.05)
 
     async def _by_mode(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         if self.mode == "close":
@@ -161,6 +170,7 @@ class Replica:
                 writer.write(f"{len(chunk):x}\r\n".encode() + chunk + b"\r\n")
                 await writer.drain()
                 await asyncio.sleep(STREAM_PAUSE_SECONDS)
+                await self._thaw()
             writer.write(b"0\r\n\r\n")
             return True
         told = {"replica": self.name, "target": request.target, "bytes": len(request.body)}

@@ -42,7 +42,7 @@ def front(pair: Front) -> Iterator[Front]:
         one.requests.clear()
     yield pair
     for one in pair.replicas:
-        one.mode, one.health, one.load = "ok", 200, {}
+        one.mode, one.health, one.load, one.frozen = "ok", 200, {}, False
         one.released.set()
         pair.loop.run(one.kill())
         pair.loop.run(one.start())
@@ -159,6 +159,20 @@ def test_a_started_answer_is_not_retried_and_a_dead_instance_cuts_it(front: Fron
     assert stream.cut_after is not None
     assert stream.cut_after - killed < 0.5
     assert second.requests == []
+
+
+def test_an_instance_that_hangs_is_given_up(front: Front) -> None:
+    """Its streams end; what it has not begun to answer is answered by the other."""
+    first, second = preferred_stream(front)
+    stream = Stream(front.port)
+    stream.answer.read1(65536)
+    second.mode = "ok"
+    frozen = time.monotonic()
+    first.frozen = True
+    assert front.chosen(BODY) == second.name
+    stream.read()
+    assert stream.cut_after is not None
+    assert 4 < stream.cut_after - frozen < 20
 
 
 def preferred_stream(front: Front) -> tuple[Replica, Replica]:

@@ -2,6 +2,10 @@
 --
 -- One task per instance asks {prefix}/internal/front every POLL_MS, more seldom while it fails.
 -- Nothing is asked where nothing depends on it: one app with one instance.
+--
+-- An instance that accepts connections and says nothing (its node hangs; the kernel still answers
+-- keepalives) would keep its requests silent for as long. After CUT_POLLS silent questions in a
+-- row, some 12 s, and with HAProxy's own check failed, they are ended.
 
 local http = require("rayserve_par.http")
 local json = require("rayserve_par.json")
@@ -10,6 +14,7 @@ local POLL_MS = 500
 local SLOWEST_POLL_MS = 4000
 local POLL_TIMEOUT_SECONDS = 1
 local SILENT_POLLS = 2
+local CUT_POLLS = 4
 
 local fleet = { backends = {}, listeners = {} }
 
@@ -29,7 +34,7 @@ local function learn(backend, server, document)
     server.in_flight = number(document.in_flight, 0)
     server.limit = number(document.limit, math.huge)
     server.draining = document.draining == true
-    server.failures = 0
+    server.failures, server.silences = 0, 0
     server.usable = not server.draining and is_up(server)
     for _, listener in ipairs(fleet.listeners) do
         listener(backend, server)
@@ -52,6 +57,10 @@ local function poll(backend, server)
         learn(backend, server, document)
     else
         server.failures = server.failures + 1
+        server.silences = body == "silent" and server.silences + 1 or 0
+        if server.silences >= CUT_POLLS and not is_up(server) then
+            server.haproxy:shut_sess()
+        end
         if body == "unreachable" or server.failures >= SILENT_POLLS then
             server.usable = false
         end
@@ -100,7 +109,8 @@ function fleet.start(settings)
     for _, backend in ipairs(settings.backends) do
         fleet.backends[#fleet.backends + 1] = backend
         for slot, server in ipairs(backend.servers) do
-            server.slot, server.usable, server.failures = slot, true, 0
+            server.slot, server.usable = slot, true
+            server.failures, server.silences = 0, 0
             forget_load(server)
             core.register_init(function()
                 server.haproxy = core.backends[backend.name].servers[server.name]
