@@ -11,6 +11,8 @@ from benchmarks.reliability.scenario import STREAMS, Scenario
 # Of a process on this machine, whose death closes its connections; and of a node.
 REPLICA_CUT_SECONDS = 2.0
 NODE_CUT_SECONDS = 5.0
+# One that says nothing and still takes connections may only be busy.
+SILENT_CUT_SECONDS = 20.0
 OVERLOAD_FACTOR = 5
 _SLOTS = 8
 # Without shedding it would be some 12 s: (80 - 16) streams wait for 16 places, each for about 3 s.
@@ -64,7 +66,7 @@ SCENARIOS = (
         "silent-node",
         "a node goes silent (SIGSTOP)",
         disturb.silence_node,
-        cut_seconds=NODE_CUT_SECONDS,
+        cut_seconds=SILENT_CUT_SECONDS,
     ),
     Scenario("haproxy-manager", "kill -9 HAProxy's manager", disturb.kill_haproxy_manager),
     Scenario(
