@@ -282,6 +282,28 @@ def test_the_load_is_the_scaling_policys_while_it_is_fresh(
     assert (window.weight if window else 0.0) == weight
 
 
+@pytest.mark.parametrize(
+    ("target", "stated", "seen"),
+    [
+        ("latency", None, 3.0),  # one stream's layout, whatever rate is seen
+        ("rate", 2.0, 0.0),  # with no requests, that of the rate that was planned
+    ],
+)
+def test_every_target_has_candidates_at_the_load_that_is_seen(
+    world: World, target: str, stated: float | None, seen: float
+) -> None:
+    world.nodes["b"] = 2
+    world.args |= {"target": target, "workload": {"ttft_ms": 2000, "tpot_ms": 50, "rate": stated}}
+    world.args["autoscaling"] = {"max_replicas": 2}
+    world.statuses = (replace(STATUS, seconds=world.now, requests_per_second=seen),)
+    client: Any = world
+    [outcome] = Replanner(client, SETTINGS, lambda: world.now).look()
+    assert outcome.problem == ""
+    assert outcome.state is not None
+    assert "TP1" in {one.layout.label for one in outcome.state.candidates}
+    assert outcome.state.rate == pytest.approx(seen or stated, rel=0.1)
+
+
 def test_a_layout_that_is_slower_in_fact_is_taken_back_and_not_tried_again(world: World) -> None:
     def measured(tpot_seconds: float) -> None:
         world.statuses = (replace(STATUS, seconds=world.now + 100, tpot_seconds=tpot_seconds),)
