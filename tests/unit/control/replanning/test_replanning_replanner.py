@@ -180,6 +180,48 @@ def test_who_dies_between_writing_and_doing_is_finished_by_the_next(world: World
     ]
 
 
+def test_what_another_writes_meanwhile_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`replan --apply` beside a controller: both look, one changes the layout first."""
+    world.nodes["b"] = 2
+    assert looks(world, 3) == []
+    state_of, others = module.state_of, []
+
+    def slow(*given: Any) -> Any:
+        if not others:
+            others.append("looked")
+            others.extend(looks(world, 4))
+            world.rolled_out(Layout(tp=2), "b")
+        return state_of(*given)
+
+    monkeypatch.setattr(module, "state_of", slow)
+    client: Any = world
+    [outcome] = Replanner(client, SETTINGS, lambda: world.now, dry_run=True).look()
+    assert others == ["looked", "better"]
+    assert outcome.problem == ""
+    assert world.record.memory.rolling_out
+    assert [one.decision.why for one in world.record.log.events if one.carried_out] == ["better"]
+    assert looks(world, 1) == ["last_step"]
+
+
+def test_who_is_always_overtaken_says_so_and_writes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_of = module.state_of
+
+    def overtaken(*given: Any) -> Any:
+        world.now += 1
+        world.records["a"] = replace(world.record, seconds=world.now).as_object()
+        return state_of(*given)
+
+    monkeypatch.setattr(module, "state_of", overtaken)
+    client: Any = world
+    [outcome] = Replanner(client, SETTINGS, lambda: world.now).look()
+    assert "another re-planner has written" in outcome.problem
+    assert world.record.latest is None
+
+
 def test_what_failed_and_is_finished_is_told_once_with_its_event(world: World) -> None:
     told: list[Outcome] = []
     client: Any = world
