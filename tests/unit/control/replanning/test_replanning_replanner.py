@@ -290,6 +290,22 @@ def test_args_that_are_not_valid_are_told(world: World) -> None:
     assert "laoyut" in outcome.problem
 
 
+@pytest.mark.parametrize("jump_seconds", [-3600, 3600])
+def test_a_clock_that_is_set_delays_nothing_by_more_than_it_would_wait_anyway(
+    world: World, jump_seconds: int
+) -> None:
+    world.nodes["b"] = 2
+    assert looks(world, 3) == []
+    world.now += jump_seconds
+    assert looks(world, 6) == ["better"], "settled, or settled anew"
+    world.rolled_out(Layout(tp=2), "b")
+    assert looks(world, 3) == ["last_step"]
+    del world.nodes["b"]
+    assert looks(world, 1) == []
+    world.now += jump_seconds
+    assert looks(world, 3) == ["lost"]
+
+
 STATUS = ControlStatus(
     app="a", model="m", layout="TP1", gpus_per_instance=1, seconds=1000.0, mode=Mode.ACTING,
     wanted=1, decided=1, reason="steady", ready=1, starting=0, draining=0, least=1, most=1,
