@@ -48,8 +48,12 @@ class OpenLoad:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
+        """Send no more; the block's end waits for the answers."""
         self._over.set()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
         self._thread.join()
 
     @property

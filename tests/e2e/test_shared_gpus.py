@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
@@ -35,6 +35,7 @@ PRIORITY = {CHAT: 1, BATCH: 0}
 GPUS = 4
 # Requests per second: one instance carries `LIGHT`, three are needed for `HEAVY`.
 LIGHT, HEAVY = 4.5, 13.0
+LONG_QUEUE = 60
 START_SECONDS = 60.0  # of a replica on a busy machine
 LOOK_BACK_SECONDS = 30.0
 # Load that mostly changes has no level which a recent scale-up could be kept for.
@@ -87,8 +88,11 @@ def deployed(deployer: Deployer) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def at_rest(deployed: None) -> None:  # noqa: ARG001 - after it
+def at_rest(deployed: None) -> Iterator[None]:  # noqa: ARG001 - after it
     wait_until(lambda: instances() == {CHAT: 1, BATCH: 1}, LOOK_BACK_SECONDS + START_SECONDS)
+    yield
+    for app, one in statuses().items():
+        print(told(app), one, sep="\n")
 
 
 @contextmanager
@@ -117,6 +121,13 @@ def instances() -> dict[str, int]:
         for app, one in statuses().items()
         if one.ready == one.wanted and not one.starting and not one.draining
     }
+
+
+def in_need(app: str) -> bool:
+    """Whether it wants all that it may have: one instance for `HEAVY`, and a long queue."""
+    one = statuses()[app]
+    queue = sum(instance.waiting for instance in one.instances)
+    return one.reason == "no_room" and queue >= LONG_QUEUE
 
 
 def notes_of(app: str, reason: str) -> list[str]:
@@ -150,15 +161,16 @@ def test_a_spare_instance_is_given_up_for_a_model_that_misses_its_target(
             wait_until(lambda: instances() == {CHAT: 1, BATCH: 3}, START_SECONDS)
         # What it keeps after the burst has left the look-back, it keeps only for the time being.
         wait_until(lambda: reasons()[BATCH] == "hold", LOOK_BACK_SECONDS + START_SECONDS)
-        assert instances() == {CHAT: 1, BATCH: 3}
+        wait_until(lambda: instances() == {CHAT: 1, BATCH: 3}, START_SECONDS)
         with load(deployer, CHAT, HEAVY - LIGHT / 2, stream=True) as more:
             wait_until(
                 lambda: instances() == {CHAT: 2, BATCH: 2},
                 LOOK_BACK_SECONDS + GIVE_UP_SECONDS + START_SECONDS,
             )
+            for one in (chat, batch, more):
+                one.end()
     gave_up = notes_of(BATCH, "gave_up")
     print(f"{asked.most:g} GPUs asked for at the most, {asked.samples} samples; {gave_up}")
-    print(told(BATCH), told(CHAT), sep="\n")
     assert asked.most == GPUS
     assert gave_up
     assert all("given up for chat (priority 1), which misses its target" in one for one in gave_up)
@@ -167,16 +179,17 @@ def test_a_spare_instance_is_given_up_for_a_model_that_misses_its_target(
 
 
 def test_free_gpus_go_by_priority_and_no_more_are_asked_for(deployer: Deployer) -> None:
-    with (
-        GpuWatch() as asked,
-        load(deployer, BATCH, HEAVY) as batch,
-        load(deployer, CHAT, HEAVY) as chat,
-    ):
-        # So both have said what they want before there is anything to share.
+    with GpuWatch() as asked, ExitStack() as loads:
+        # So both want three, and have said so, before there is anything to share.
         with held(2):
-            wait_until(lambda: reasons() == dict.fromkeys(PRIORITY, "no_room"), START_SECONDS)
+            wait_until(lambda: {one.room for one in statuses().values()} == {0}, START_SECONDS)
+            batch = loads.enter_context(load(deployer, BATCH, HEAVY))
+            chat = loads.enter_context(load(deployer, CHAT, HEAVY))
+            wait_until(lambda: all(map(in_need, PRIORITY)), START_SECONDS)
         wait_until(lambda: instances() == {CHAT: 3, BATCH: 1}, START_SECONDS)
         wait_until(lambda: reasons()[BATCH] == "no_room", START_SECONDS)
+        for one in (batch, chat):
+            one.end()
     print(f"{asked.most:g} GPUs asked for at the most, {asked.samples} samples")
     assert asked.most == GPUS
     assert asked.samples > 10
