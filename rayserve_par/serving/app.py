@@ -169,7 +169,11 @@ def replica_spec(
         served_model_name=args.public_name,
         aliases=args.aliases,
         admission=args.admission,
-        mock=None if args.mock_engine is None else EngineTimes.from_mapping(args.mock_engine),
+        mock=(
+            None
+            if args.mock_engine is None
+            else EngineTimes.from_mapping(args.mock_engine, made.layout.label)
+        ),
         most_replicas=args.autoscaling.max_replicas if args.autoscaling else made.instances,
         plan=made,
         placement=placement_of(made),

@@ -131,7 +131,8 @@ class AppArgs(StrictModel):
     admission: API keys, limits and bounds of requests; see docs/admission.md.
     drain_timeout_s: how long an instance that is to stop may finish what it has begun.
     engine: vLLM's engine and server arguments by their Python names.
-    mock_engine: an engine with these set times in vLLM's place, to try what is around it.
+    mock_engine: an engine with these set times in vLLM's place, to try what is around it; other
+        ones for some layouts under by_layout.
     """
 
     model: str = Field(min_length=1)

@@ -9,9 +9,14 @@ from typing import Any
 
 import httpx
 
+_DONE = "data: [DONE]"
+
 
 class OpenLoad:
-    """`rate` requests per second; `outcomes` counts statuses, and errors by their type."""
+    """`rate` requests per second; `outcomes` counts statuses, and errors by their type.
+
+    A stream that does not end with [DONE] counts as "cut".
+    """
 
     def __init__(self, url: str, body: dict[str, Any], rate: float) -> None:
         self._url, self._body, self._gap = f"{url}/v1/completions", body, 1 / rate
@@ -34,7 +39,8 @@ class OpenLoad:
     async def _send(self, client: httpx.AsyncClient) -> None:
         try:
             answer = await client.post(self._url, json=self._body)
-            self.outcomes[str(answer.status_code)] += 1
+            cut = self._body.get("stream") and answer.is_success and _DONE not in answer.text
+            self.outcomes["cut" if cut else str(answer.status_code)] += 1
         except httpx.HTTPError as error:
             self.outcomes[type(error).__name__] += 1
 
@@ -42,8 +48,12 @@ class OpenLoad:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
+        """Send no more; the block's end waits for the answers."""
         self._over.set()
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
         self._thread.join()
 
     @property

@@ -149,7 +149,10 @@ class ReplanMemory:
     def seen(self, state: ReplanState) -> ReplanMemory:
         """With this look's cluster and figures."""
         now = state.now_seconds
-        memory = replace(self, barred=tuple(one for one in self.barred if now < one.until_seconds))
+        memory = self._not_after(now)
+        memory = replace(
+            memory, barred=tuple(one for one in memory.barred if now < one.until_seconds)
+        )
         if state.cluster != memory.cluster:
             memory = replace(memory, cluster=state.cluster, cluster_since_seconds=now)
         since = now if memory.lost_seconds is None else memory.lost_seconds
@@ -162,6 +165,22 @@ class ReplanMemory:
             measured = memory.trial.window.after(now, state.measured)
             memory = replace(memory, trial=replace(memory.trial, window=measured))
         return memory
+
+    def _not_after(self, now: float) -> ReplanMemory:
+        """What is later than now is now: the clock was set back, and waiting begins anew."""
+        trial = self.trial
+        if trial is not None and trial.window is not None:
+            trial = replace(trial, window=trial.window.not_after(now))
+        return replace(
+            self,
+            cluster_since_seconds=min(self.cluster_since_seconds, now),
+            lost_seconds=None if self.lost_seconds is None else min(self.lost_seconds, now),
+            changed_seconds=(
+                None if self.changed_seconds is None else min(self.changed_seconds, now)
+            ),
+            window=None if self.window is None else self.window.not_after(now),
+            trial=trial,
+        )
 
     def is_barred(self, prospect: Prospect) -> bool:
         """Whether this layout was taken back lately."""

@@ -56,6 +56,14 @@ class Window:
             tpot_seconds=mean(self.tpot_seconds, found.tpot_seconds),
         )
 
+    def not_after(self, now_seconds: float) -> Window:
+        """The window with no time that is still to come, as after a clock was set back."""
+        return replace(
+            self,
+            since_seconds=min(self.since_seconds, now_seconds),
+            until_seconds=min(self.until_seconds, now_seconds),
+        )
+
     @property
     def seconds(self) -> float:
         """How long it has been measured."""

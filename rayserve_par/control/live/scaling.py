@@ -136,7 +136,7 @@ def _engine_of(
     args: AppArgs, model: Model, made: Plan, tpot_limit: float
 ) -> tuple[Times, EngineLimits]:
     if args.mock_engine is not None:
-        mock = EngineTimes.from_mapping(args.mock_engine)
+        mock = EngineTimes.from_mapping(args.mock_engine, made.layout.label)
         limits = EngineLimits(mock.kv_tokens, mock.max_num_seqs, mock.max_num_batched_tokens)
         return MockStepTimes(mock), limits
     spread = Spread(made.layout, made.node_group, made.across_nodes)

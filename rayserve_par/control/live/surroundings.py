@@ -98,7 +98,8 @@ class Surroundings:
         if self._shown is not None:
             self._metrics.export(self._shown)
         if status is not None:
-            store.write_status(status)
+            # The policy's clock is never set; readers in other processes go by today's.
+            store.write_status(replace(status, seconds=time.time()))
         if log is not None:
             store.write_events(self._app, log)
 

@@ -16,6 +16,7 @@ from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.cluster import Cluster
 from rayserve_par.placement.fit import NodeState, check_fit, free_room
 from rayserve_par.planning.plan import Plan
+from rayserve_par.planning.request import Target
 from rayserve_par.serving.app import placement_of, plan_for
 from rayserve_par.serving.config import AppArgs, ReplannedArgs, WorkloadArgs
 from rayserve_par.serving.held_groups import HeldGroup, freed
@@ -98,14 +99,14 @@ def with_workload(args: AppArgs, workload: WorkloadArgs) -> AppArgs:
 def _for_one(args: AppArgs, layout: ReplannedArgs | None) -> AppArgs:
     """`args` for one instance, with this layout or with the planner's choice.
 
-    What one instance of a given layout does is the same at every rate.
+    What one instance of a given layout does is the same at every rate, and so is the layout that
+    is best for one stream, for which the planner takes no rate.
     """
     changes: dict[str, Any] = {"layout": "auto", "num_replicas": 1, "autoscaling": None}
-    if layout is None:
-        return args.model_copy(update={**changes, "replanned": None})
-    workload = args.workload and args.workload.model_copy(update={"rate": None})
-    one = layout.model_copy(update={"instances": 1})
-    return args.model_copy(update={**changes, "replanned": one, "workload": workload})
+    if layout is not None or args.target is Target.LATENCY:
+        changes["workload"] = args.workload and args.workload.model_copy(update={"rate": None})
+    one = layout and layout.model_copy(update={"instances": 1})
+    return args.model_copy(update={**changes, "replanned": one})
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,8 @@
 """One look at one application: what Serve, Ray and the store say, as the state of a decision.
 
 The load is what the scaling policy wrote down at its last look (ISL, OSL and rate, rounded to 10%,
-so that chance changes nothing), else, or where that is stale, what the configuration states.
+so that chance changes nothing), else, where that is stale or no requests come, what the
+configuration states.
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ def _workload(args: AppArgs, status: ControlStatus | None) -> WorkloadArgs:
         update={
             "isl": max(1, round(_rounded(status.isl))),
             "osl": max(1, round(_rounded(status.osl))),
-            "rate": rate or None,
+            "rate": rate or stated.rate,
         }
     )
 

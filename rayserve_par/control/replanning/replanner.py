@@ -31,6 +31,12 @@ from rayserve_par.serving.held_groups import groups_of
 
 logger = logging.getLogger("ray.serve")
 
+_TRIES = 3
+_OVERTAKEN = (
+    "another re-planner has written down a decision during this look: a controller and `replan "
+    "--apply`, or two of either; look again"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -68,24 +74,36 @@ class Replanner:
         Raises:
             RefusedError: the cluster has no GPU, or one of a kind that is not known.
         """
-        apps = [
+        apps = self._apps(only)
+        if not apps:
+            return ()
+        seen = self._seen()
+        return tuple(self._told(app, seen, keep) for app in apps)
+
+    def _apps(self, only: str | None) -> list[AppState]:
+        return [
             app
             for app in self.client.apps()
             if app.config.get("import_path") == IMPORT_PATH and only in {None, app.name}
         ]
-        if not apps:
-            return ()
-        seen = Seen(
+
+    def _seen(self) -> Seen:
+        return Seen(
             now_seconds=self.clock(),
             cluster=live_cluster(),
             room=Room((), (), nodes_of_kind),
             instances=living_instances(),
             statuses=store.read_statuses(),
         )
-        return tuple(self._told(app, seen, keep) for app in apps)
 
     def _told(self, app: AppState, seen: Seen, keep: bool) -> Outcome:
         outcome = self._look_at(app, seen, keep)
+        for _ in range(_TRIES - 1):
+            if outcome.problem != _OVERTAKEN:
+                break
+            # What it did is in Serve and in Ray by now, and counts.
+            for now in self._apps(app.name):
+                outcome = self._look_at(now, self._seen(), keep)
         self.tell(outcome)
         return outcome
 
@@ -93,7 +111,8 @@ class Replanner:
         override = store.read_override(app.name)
         mode = _mode(override, seen.now_seconds, self.dry_run)
         given = app.config.get("args") or {}
-        record = ReplanRecord.from_object(store.read_replan(app.name)).for_config(given)
+        found = store.read_replan(app.name)
+        record = ReplanRecord.from_object(found).for_config(given)
         try:
             args = parse_args(given, app.name)
             if keep and record.undone is not None and mode is Mode.ACTING:
@@ -112,6 +131,9 @@ class Replanner:
             state = state_of(replace(seen, room=room), app, args, record)
             if state is None:
                 return Outcome(app.name, mode, None, None, problem="no instance has started yet")
+            # To plan takes up to seconds, in which `replan --apply` or a controller may have acted.
+            if keep and store.read_replan(app.name) != found:
+                return Outcome(app.name, mode, None, None, problem=_OVERTAKEN)
             outcome = self._decide(app.name, mode, state, record, keep)
             return replace(outcome, model=args.public_name)
         except RefusedError as refusal:

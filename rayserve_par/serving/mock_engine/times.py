@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -25,6 +26,8 @@ from typing import Any, Self
 from rayserve_par.errors import RefusedError
 
 POLICIES = ("fcfs", "priority")
+BY_LAYOUT = "by_layout"
+_LABEL = re.compile(r"(?=.)(TP\d+)?(PP\d+)?(DP\d+)?(EP\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +96,44 @@ class EngineTimes:
         )
 
     @classmethod
-    def from_mapping(cls, data: Mapping[str, Any]) -> Self:
-        """The `engine:` of a config whose model is the mock.
+    def from_mapping(cls, data: Mapping[str, Any], layout: str = "TP1") -> Self:
+        """The `mock_engine:` of a config, for an instance of this layout (`Layout.label`).
+
+        `by_layout` in it maps labels such as "TP2" to what is other there.
 
         Raises:
-            RefusedError: an unknown key or a value that cannot be.
+            RefusedError: an unknown key or a value that cannot be, of any layout.
         """
+        everywhere = {key: value for key, value in data.items() if key != BY_LAYOUT}
+        others = data.get(BY_LAYOUT, {})
+        if not isinstance(others, Mapping) or not all(map(_is_label, others)):
+            raise RefusedError(
+                f"{BY_LAYOUT} of the mock engine is {others!r}; give layouts' labels with what is "
+                "other there, such as {TP2: {step_base_seconds: 0.02}}."
+            )
+        made = {label: cls._of({**everywhere, **_mapping(others[label])}) for label in others}
+        usual = cls._of(everywhere)
+        return made.get(layout, usual)
+
+    @classmethod
+    def _of(cls, data: Mapping[str, Any]) -> Self:
         known = [field.name for field in fields(cls)]
         for key in data:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
                 hint = f"did you mean {near[0]!r}? " if near else ""
                 raise RefusedError(
-                    f"unknown key {key!r} of the mock engine; {hint}valid keys: {', '.join(known)}"
+                    f"unknown key {key!r} of the mock engine; {hint}valid keys: "
+                    f"{', '.join((*known, BY_LAYOUT))}"
                 )
         return cls(**data)
+
+
+def _is_label(found: object) -> bool:
+    return isinstance(found, str) and bool(_LABEL.fullmatch(found))
+
+
+def _mapping(found: object) -> Mapping[str, Any]:
+    if isinstance(found, Mapping):
+        return found
+    raise RefusedError(f"{BY_LAYOUT} of the mock engine has {found!r}; give keys with values.")

@@ -180,6 +180,48 @@ def test_who_dies_between_writing_and_doing_is_finished_by_the_next(world: World
     ]
 
 
+def test_what_another_writes_meanwhile_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`replan --apply` beside a controller: both look, one changes the layout first."""
+    world.nodes["b"] = 2
+    assert looks(world, 3) == []
+    state_of, others = module.state_of, []
+
+    def slow(*given: Any) -> Any:
+        if not others:
+            others.append("looked")
+            others.extend(looks(world, 4))
+            world.rolled_out(Layout(tp=2), "b")
+        return state_of(*given)
+
+    monkeypatch.setattr(module, "state_of", slow)
+    client: Any = world
+    [outcome] = Replanner(client, SETTINGS, lambda: world.now, dry_run=True).look()
+    assert others == ["looked", "better"]
+    assert outcome.problem == ""
+    assert world.record.memory.rolling_out
+    assert [one.decision.why for one in world.record.log.events if one.carried_out] == ["better"]
+    assert looks(world, 1) == ["last_step"]
+
+
+def test_who_is_always_overtaken_says_so_and_writes_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state_of = module.state_of
+
+    def overtaken(*given: Any) -> Any:
+        world.now += 1
+        world.records["a"] = replace(world.record, seconds=world.now).as_object()
+        return state_of(*given)
+
+    monkeypatch.setattr(module, "state_of", overtaken)
+    client: Any = world
+    [outcome] = Replanner(client, SETTINGS, lambda: world.now).look()
+    assert "another re-planner has written" in outcome.problem
+    assert world.record.latest is None
+
+
 def test_what_failed_and_is_finished_is_told_once_with_its_event(world: World) -> None:
     told: list[Outcome] = []
     client: Any = world
@@ -248,6 +290,22 @@ def test_args_that_are_not_valid_are_told(world: World) -> None:
     assert "laoyut" in outcome.problem
 
 
+@pytest.mark.parametrize("jump_seconds", [-3600, 3600])
+def test_a_clock_that_is_set_delays_nothing_by_more_than_it_would_wait_anyway(
+    world: World, jump_seconds: int
+) -> None:
+    world.nodes["b"] = 2
+    assert looks(world, 3) == []
+    world.now += jump_seconds
+    assert looks(world, 6) == ["better"], "settled, or settled anew"
+    world.rolled_out(Layout(tp=2), "b")
+    assert looks(world, 3) == ["last_step"]
+    del world.nodes["b"]
+    assert looks(world, 1) == []
+    world.now += jump_seconds
+    assert looks(world, 3) == ["lost"]
+
+
 STATUS = ControlStatus(
     app="a", model="m", layout="TP1", gpus_per_instance=1, seconds=1000.0, mode=Mode.ACTING,
     wanted=1, decided=1, reason="steady", ready=1, starting=0, draining=0, least=1, most=1,
@@ -280,6 +338,28 @@ def test_the_load_is_the_scaling_policys_while_it_is_fresh(
     assert outcome.state.isl == isl
     window = world.record.memory.window
     assert (window.weight if window else 0.0) == weight
+
+
+@pytest.mark.parametrize(
+    ("target", "stated", "seen"),
+    [
+        ("latency", None, 3.0),  # one stream's layout, whatever rate is seen
+        ("rate", 2.0, 0.0),  # with no requests, that of the rate that was planned
+    ],
+)
+def test_every_target_has_candidates_at_the_load_that_is_seen(
+    world: World, target: str, stated: float | None, seen: float
+) -> None:
+    world.nodes["b"] = 2
+    world.args |= {"target": target, "workload": {"ttft_ms": 2000, "tpot_ms": 50, "rate": stated}}
+    world.args["autoscaling"] = {"max_replicas": 2}
+    world.statuses = (replace(STATUS, seconds=world.now, requests_per_second=seen),)
+    client: Any = world
+    [outcome] = Replanner(client, SETTINGS, lambda: world.now).look()
+    assert outcome.problem == ""
+    assert outcome.state is not None
+    assert "TP1" in {one.layout.label for one in outcome.state.candidates}
+    assert outcome.state.rate == pytest.approx(seen or stated, rel=0.1)
 
 
 def test_a_layout_that_is_slower_in_fact_is_taken_back_and_not_tried_again(world: World) -> None:

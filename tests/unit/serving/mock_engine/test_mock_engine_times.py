@@ -43,6 +43,12 @@ def test_blocks_of(tokens: int, blocks: int) -> None:
         ({"scheduling_policy": "lifo"}, "fcfs, priority"),
         ({"max_num_seqs": 64, "max_num_batched_tokens": 32}, "32 is below max_num_seqs 64"),
         ({"kv_blocks": 10}, "10 blocks x 16 tokens = 160 tokens"),
+        ({"by_layout": {"TP2": {"kv_blocks": 0}}}, "above 0"),
+        ({"by_layout": {"TP2": {"by_layout": {}}}}, "unknown key 'by_layout'"),
+        ({"by_layout": {"tp2": {}}}, "such as {TP2: "),
+        ({"by_layout": {"": {}}}, "such as {TP2: "),
+        ({"by_layout": {"TP2": 3}}, "give keys with values"),
+        ({"by_layout": None}, "give layouts' labels"),
     ],
 )
 def test_refused(data: dict[str, object], message: str) -> None:
@@ -53,3 +59,13 @@ def test_refused(data: dict[str, object], message: str) -> None:
 def test_from_mapping_takes_every_field() -> None:
     times = EngineTimes.from_mapping({"step_seconds_per_sequence": 0, "kv_blocks": 1024})
     assert (times.step_seconds_per_sequence, times.kv_tokens) == (0, 16384)
+
+
+@pytest.mark.parametrize(
+    ("layout", "seconds"), [("TP1", 0.01), ("TP2", 0.05), ("TP2PP2", 0.02), ("DP2EP2", 0.02)]
+)
+def test_a_layout_may_have_times_of_its_own(layout: str, seconds: float) -> None:
+    others = {"TP1": {"step_base_seconds": 0.01}, "TP2": {"step_base_seconds": 0.05}}
+    data = {"step_base_seconds": 0.02, "kv_blocks": 1024, "by_layout": others}
+    times = EngineTimes.from_mapping(data, layout)
+    assert (times.step_base_seconds, times.kv_blocks) == (seconds, 1024)
