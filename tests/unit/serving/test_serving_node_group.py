@@ -1,0 +1,70 @@
+"""An application that keeps to one node group: what is planned on, and what Ray is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rayserve_par.errors import RefusedError
+from rayserve_par.hardware.cluster import parse_cluster
+from rayserve_par.serving import cluster_view
+from rayserve_par.serving.app import plan_for
+from rayserve_par.serving.cluster_view import kind_selector
+from rayserve_par.serving.config import parse_args
+from rayserve_par.serving.model_store.locate import locate_model
+
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+MIXED = "2x8xH100,1x8xH200"
+
+
+def planned(**args: Any) -> Any:
+    model = locate_model(LLAMA, prepare=False)
+    return plan_for(parse_args({"model": LLAMA, **args}, "x"), model, parse_cluster(MIXED))
+
+
+@pytest.mark.parametrize(("node_group", "label"), [("H100", "2x8xH100"), ("h200", "1x8xH200")])
+@pytest.mark.parametrize("layout", ["auto", {"tp": 4}])
+def test_only_the_group_is_planned_on(node_group: str, label: str, layout: Any) -> None:
+    made = planned(node_group=node_group, layout=layout, num_replicas="fit")
+    assert made.node_group.label == label
+    assert made.gpus <= made.node_group.gpus
+    assert made.instances == made.node_group.gpus // made.layout.gpus
+
+
+def test_more_instances_than_the_group_holds_are_refused() -> None:
+    assert planned(layout={"tp": 8}, num_replicas=2).node_group.gpu.name == "H100"
+    with pytest.raises(RefusedError, match="1x8xH200 has 8 GPUs and holds 1"):
+        planned(layout={"tp": 8}, num_replicas=2, node_group="H200")
+
+
+def test_a_group_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(RefusedError, match=r"^node_group: .*'B200'.* H100, H200\.$"):
+        planned(node_group="B200")
+
+
+def node(name: str, labels: dict[str, str], kind: str = "H100") -> dict[str, Any]:
+    return {
+        "NodeID": name,
+        "NodeName": name,
+        "Alive": True,
+        "Labels": labels,
+        "Resources": {"GPU": 8.0, f"accelerator_type:{kind}": 1.0},
+    }
+
+
+def test_what_is_pinned_has_a_selector_where_all_nodes_are_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nodes of another kind may come later."""
+    nodes = [node(name, {"ray.io/accelerator-type": "H100"}) for name in "ab"]
+    monkeypatch.setattr(cluster_view.ray, "nodes", lambda: nodes)
+    assert kind_selector("H100") is None
+    assert kind_selector("H100", pinned=True) == {"ray.io/accelerator-type": "in(H100)"}
+
+
+def test_what_is_pinned_needs_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [node("a", {"ray.io/accelerator-type": "H100"}), node("b", {})]
+    monkeypatch.setattr(cluster_view.ray, "nodes", lambda: nodes)
+    with pytest.raises(RefusedError, match=r"ray start --labels rayserve-par\.io/gpu=H100"):
+        kind_selector("H100", pinned=True)
