@@ -177,6 +177,7 @@ def replica_spec(
         model_path=model.load_path,
         served_model_name=args.public_name,
         aliases=args.aliases,
+        node_group=None if args.node_group is None else made.node_group.gpu.name,
         admission=args.admission,
         mock=None if args.mock_engine is None else EngineTimes.from_mapping(args.mock_engine),
         most_replicas=args.autoscaling.max_replicas if args.autoscaling else made.instances,

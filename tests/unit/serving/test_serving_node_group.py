@@ -9,9 +9,10 @@ import pytest
 from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.cluster import parse_cluster
 from rayserve_par.serving import cluster_view
-from rayserve_par.serving.app import plan_for
+from rayserve_par.serving.app import plan_for, replica_spec
 from rayserve_par.serving.cluster_view import kind_selector
 from rayserve_par.serving.config import parse_args
+from rayserve_par.serving.mock_engine.times import EngineTimes
 from rayserve_par.serving.model_store.locate import locate_model
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
@@ -36,6 +37,19 @@ def test_more_instances_than_the_group_holds_are_refused() -> None:
     assert planned(layout={"tp": 8}, num_replicas=2).node_group.gpu.name == "H100"
     with pytest.raises(RefusedError, match="1x8xH200 has 8 GPUs and holds 1"):
         planned(layout={"tp": 8}, num_replicas=2, node_group="H200")
+
+
+@pytest.mark.parametrize("node_group", ["h200", None])
+def test_the_front_is_told_the_group_and_what_a_full_instance_does(node_group: str | None) -> None:
+    args = parse_args({"model": LLAMA, "node_group": node_group}, "x")
+    model, made = locate_model(LLAMA, prepare=False), planned(node_group=node_group)
+    spec = replica_spec(args, model, made)
+    assert spec.node_group == ("H200" if node_group else None)
+    assert spec.full_requests_per_second == made.point.requests_per_second
+    times = {"step_base_seconds": 0.1, "max_num_seqs": 8}
+    mocked = parse_args({"model": LLAMA, "mock_engine": times}, "x")
+    figure = EngineTimes.from_mapping(times).full_requests_per_second(1024, 256)
+    assert replica_spec(mocked, model, made).full_requests_per_second == figure
 
 
 def test_a_group_that_is_not_there_is_refused_with_those_that_are() -> None:
