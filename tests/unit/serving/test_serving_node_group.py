@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from rayserve_par.control.config_file import read_config
 from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.cluster import parse_cluster
 from rayserve_par.serving import cluster_view
@@ -16,6 +18,7 @@ from rayserve_par.serving.mock_engine.times import EngineTimes
 from rayserve_par.serving.model_store.locate import locate_model
 
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+CONFIGS = Path(__file__).parents[3] / "configs"
 MIXED = "2x8xH100,1x8xH200"
 
 
@@ -82,3 +85,14 @@ def test_what_is_pinned_needs_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster_view.ray, "nodes", lambda: nodes)
     with pytest.raises(RefusedError, match=r"ray start --labels rayserve-par\.io/gpu=H100"):
         kind_selector("H100", pinned=True)
+
+
+def test_the_config_of_two_kinds_plans_each_application_on_its_own() -> None:
+    config = read_config(CONFIGS / "llama-3.3-70b-h100-h200.yaml")
+    kinds = []
+    for app in config.apps:
+        cluster = parse_cluster(app.args.hardware or "")
+        made = plan_for(app.args, locate_model(app.args.model, prepare=False), cluster)
+        assert made.gpus == made.node_group.gpus == 8
+        kinds.append((app.args.public_names, made.node_group.gpu.name))
+    assert kinds == [(("llama-3.3-70b",), "H100"), (("llama-3.3-70b",), "H200")]
