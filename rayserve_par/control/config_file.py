@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from rayserve_par.control.shared_names import check_names
 from rayserve_par.errors import RefusedError
 from rayserve_par.serving.config import AppArgs, parse_args
 
@@ -61,18 +62,5 @@ def read_config(path: Path) -> ServeConfig:
     )
     if not apps:
         raise RefusedError(f"{path} has no application with import_path: {IMPORT_PATH}")
-    _check_names(path, apps)
+    check_names(str(path), apps)
     return ServeConfig(path=path, document=document, apps=apps)
-
-
-def _check_names(path: Path, apps: tuple[ConfiguredApp, ...]) -> None:
-    """Refuse a name that two models share: all of them answer on one base URL."""
-    owners: dict[str, str] = {}
-    for app in apps:
-        for name in app.args.public_names:
-            if name in owners:
-                raise RefusedError(
-                    f"{path}: the applications {owners[name]} and {app.name} both serve a model "
-                    f"called {name!r}. Give one of them another served_model_name or alias."
-                )
-            owners[name] = app.name

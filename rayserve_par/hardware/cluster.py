@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from rayserve_par.errors import RefusedError
-from rayserve_par.hardware.catalogue import Catalogue, shipped_catalogue
+from rayserve_par.hardware.catalogue import Catalogue, lookup_key, shipped_catalogue
 from rayserve_par.hardware.gpu import Gpu
 
 _MOST_NODES, _MOST_GPUS_PER_NODE = 1_000_000, 1024
@@ -111,6 +111,24 @@ class Cluster:
     def label(self) -> str:
         """Such as "2x8xH200,1x4xL40S"."""
         return ",".join(group.label for group in self.node_groups)
+
+    def of_gpu(self, name: str) -> "Cluster":
+        """The node groups whose GPUs are called `name`, as the catalogue understands names.
+
+        Raises RefusedError, with the GPUs that there are, where no group has them.
+        """
+        keys = {lookup_key(name)}
+        shipped = shipped_catalogue().find(name)
+        if shipped is not None:
+            keys.add(lookup_key(shipped.name))
+        found = tuple(one for one in self.node_groups if lookup_key(one.gpu.name) in keys)
+        if not found:
+            there = ", ".join(dict.fromkeys(one.gpu.name for one in self.node_groups))
+            raise RefusedError(
+                f"No nodes have GPUs called {name!r}; the cluster has {self.label}. Name one of "
+                f"its kinds of GPU: {there}."
+            )
+        return Cluster(found)
 
 
 def _whole_nodes(text: str, gpus: int, gpu: Gpu) -> tuple[int, int]:

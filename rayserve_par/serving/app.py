@@ -98,7 +98,9 @@ def plan_for(
 
 
 def _nodes_chosen(args: AppArgs, cluster: Cluster) -> Cluster:
-    """The node groups that the controller's choice is for; all without one."""
+    """The nodes that the application is pinned to; of these, where the re-planner chose, its."""
+    if args.node_group is not None:
+        cluster = _pinned(args.node_group, cluster)
     wanted = args.replanned.nodes if args.replanned else None
     groups = tuple(one for one in cluster.node_groups if wanted in {None, one.shape})
     if not groups:
@@ -107,6 +109,13 @@ def _nodes_chosen(args: AppArgs, cluster: Cluster) -> Cluster:
             f"{cluster.label}. Let it choose anew, or deploy the config without replanned."
         )
     return Cluster(groups)
+
+
+def _pinned(node_group: str, cluster: Cluster) -> Cluster:
+    try:
+        return cluster.of_gpu(node_group)
+    except RefusedError as refusal:
+        raise RefusedError(f"node_group: {refusal}") from refusal
 
 
 def _engine_options(engine: Mapping[str, Any]) -> EngineOptions:
@@ -168,6 +177,7 @@ def replica_spec(
         model_path=model.load_path,
         served_model_name=args.public_name,
         aliases=args.aliases,
+        node_group=None if args.node_group is None else made.node_group.gpu.name,
         admission=args.admission,
         mock=(
             None
@@ -243,7 +253,7 @@ def build_application(arguments: Mapping[str, Any], make_scaling: MakeScaling) -
     spec = replica_spec(args, model, made, scaling)
     check_room(spec.placement, made, wanted_replicas(args, made), args.public_name)
     options = deployment_options(args, made, spec, scaling)
-    selector = bundle_label_selector(made)
+    selector = bundle_label_selector(made, pinned=args.node_group is not None)
     if selector is not None:
         options["placement_group_bundle_label_selector"] = selector
     deployment = serve.deployment(serve.ingress()(ModelReplica))

@@ -78,23 +78,25 @@ def nodes_of_kind(gpu_name: str) -> frozenset[str]:
     return frozenset(node_id for node_id, kind in gpu_kinds().items() if kind == gpu_name)
 
 
-def kind_selector(gpu_name: str) -> dict[str, str] | None:
+def kind_selector(gpu_name: str, *, pinned: bool = False) -> dict[str, str] | None:
     """Label selector of the nodes of one GPU kind; None where every GPU node is of it.
+
+    With `pinned` there is one all the same: nodes of another kind may come later.
 
     Raises:
         RefusedError: the nodes of that kind carry no label in common that tells them apart.
     """
     nodes = _gpu_nodes()
     wanted = [node for node in nodes if gpu_by_name(_gpu_kind(node)).name == gpu_name]
-    if len(wanted) == len(nodes):
+    if len(wanted) == len(nodes) and not pinned:
         return None
     for label in (GPU_LABEL, _RAY_ACCELERATOR_LABEL):
         values = sorted({node.get("Labels", {}).get(label, "") for node in wanted})
         if values and all(values):
             return {label: f"in({', '.join(values)})"}
     raise RefusedError(
-        f"The cluster has GPUs of several kinds, and its {gpu_name} nodes have no label in common "
-        f"by which Ray could keep to them. Start them with: ray start --labels "
+        f"The instances are to keep to {gpu_name} nodes, and these have no label in common by "
+        f"which Ray could tell them from others. Start them with: ray start --labels "
         f"{GPU_LABEL}={gpu_name}"
     )
 

@@ -124,6 +124,9 @@ class AppArgs(StrictModel):
     replanned: the controller's choice while layout is auto; see docs/replanning.md.
     hardware: what `plan` assumes without a cluster, e.g. "2x8xH200"; a live cluster's own nodes
         always win.
+    node_group: the nodes that the instances keep to, by their kind of GPU, e.g. "H200". Several
+        applications of one name, each with a node group of its own, are one pool: the front
+        chooses among the instances of all.
     workload: what is served, for the planner's predictions and limits.
     aliases: further names that clients may ask for.
     num_replicas: a number, or "fit" for as many instances as the cluster holds at deployment;
@@ -142,6 +145,7 @@ class AppArgs(StrictModel):
     replanned: ReplannedArgs | None = None
     target: Target = Target.BALANCED
     hardware: str | None = None
+    node_group: str | None = Field(default=None, min_length=1)
     workload: WorkloadArgs | None = None
     num_replicas: PositiveInt | Literal["fit"] | None = None
     autoscaling: AutoscalingArgs | None = None

@@ -8,6 +8,10 @@ a replica and scales by `target_ongoing_requests`, its limit of them, and its me
 `DirectIngress`, which Serve wraps around its own application (its HTTP callback, set for replicas
 in `app.py`), does only that for a POST that makes the engine work, and hands everything else on.
 
+A request for a model that several applications serve (front/pools.py) may come here with the path
+of another one, in which HAProxy has tried it first. The front says what that path begins with, and
+it is this application's prefix that counts instead.
+
 It also hands on where Serve has more to do: its access log, tracing or default timeout is on, or a
 request would have to wait for room. What Serve's code must look like for this is checked when its
 server starts (Ray 2.60, ray/serve/_private/replica.py, `_direct_ingress_asgi`).
@@ -45,6 +49,8 @@ REPLICA_NAMES = (
     "_user_callable_asgi_app",
 )
 _REQUEST_ID = b"x-request-id"
+# The front's alone: it takes away what clients send of `x-rayserve-par-`.
+_SENT_PREFIX = b"x-rayserve-par-prefix"
 # The name under which Serve's own middleware sends it.
 _REQUEST_ID_SENT = b"X-Request-ID"
 
@@ -66,16 +72,34 @@ class DirectIngress:
 
     def __init__(self, app: App) -> None:
         self._serve = app
-        replica = _replica_behind(app)
-        self._short = None if replica is None else ShortWay(replica)
+        self._replica = _replica_behind(app)
+        takes = self._replica is not None and _is_short(self._replica)
+        self._short = ShortWay(self._replica) if takes else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         short = self._short
         if short is not None and short.takes(scope):
             await short(scope, receive, send)
+        elif self._replica is not None and _moved(scope, self._replica):
+            await self(scope, receive, send)
         else:
             await self._serve(scope, receive, send)
+
+
+def _moved(scope: Scope, replica: Any) -> bool:
+    """Whether the path was another application's; it is this one's then."""
+    if scope["type"] not in {"http", "websocket"} or not hasattr(replica, "_route_prefix"):
+        return False
+    found = [value for name, value in scope["headers"] if name == _SENT_PREFIX]
+    if not found:
+        return False
+    scope["headers"] = [one for one in scope["headers"] if one[0] != _SENT_PREFIX]
+    sent, prefix, route = found[0].decode("latin-1"), _prefix(replica), _route(scope)
+    if sent == prefix or not route.startswith(f"{sent}/"):
+        return False
+    scope["path"] = scope.get("root_path", "") + prefix + route[len(sent) :]
+    return True
 
 
 class ShortWay:
@@ -188,19 +212,22 @@ def _request_id(scope: Scope) -> bytes:
 
 
 def _replica_behind(app: Any) -> Any | None:
-    """Serve's replica whose application `app` wraps, if requests may go past its wrapping."""
+    """Serve's replica whose application `app` wraps."""
     while app is not None and not hasattr(app, "__self__"):
         app = getattr(app, "_app", None) or getattr(app, "app", None)
     if app is None:
         logger.warning("Serve's replica was not found: requests go through its whole wrapping.")
         return None
-    replica = app.__self__
+    return app.__self__
+
+
+def _is_short(replica: Any) -> bool:
     reason = _reason_for_serve(replica)
     if reason is None:
         logger.info("Requests for the engine go past Serve's wrapping.")
-        return replica
+        return True
     logger.info("Requests go through Serve's whole wrapping: %s.", reason)
-    return None
+    return False
 
 
 def _reason_for_serve(replica: Any) -> str | None:

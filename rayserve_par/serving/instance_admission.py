@@ -33,6 +33,10 @@ def make_gate(
     return Gate(
         spec.admission.model_copy(update={"open": opened}),
         names=(spec.served_model_name, *spec.aliases),
+        facts={
+            "node_group": spec.node_group,
+            "full_requests_per_second": spec.full_requests_per_second,
+        },
         keys=open_key_source(spec.admission.keys_file),
         ledger=RayLedger(app),
         holder=replica_id,

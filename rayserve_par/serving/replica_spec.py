@@ -17,7 +17,8 @@ class ReplicaSpec:
     """Everything one replica needs; pickled into Serve's deployment.
 
     `model_path` is what vLLM loads (folder or hub id), `served_model_name` what clients ask for,
-    `aliases` its further names, `admission` what it lets through, `most_replicas` how many share
+    `aliases` its further names, `node_group` the nodes that the application is pinned to (None
+    without), `admission` what it lets through, `most_replicas` how many share
     the keys' limits at most, `mock` the times of a mock engine in vLLM's place, `cpu_ranks` whether
     the ranks are CPU processes, `worker_env` variables for every rank.
     """
@@ -27,12 +28,21 @@ class ReplicaSpec:
     plan: Plan
     placement: Placement
     aliases: tuple[str, ...] = ()
+    node_group: str | None = None
     admission: AdmissionArgs = field(default_factory=AdmissionArgs)
     most_replicas: int = 1
     mock: EngineTimes | None = None
     cpu_ranks: bool = False
     engine: Mapping[str, Any] = field(default_factory=dict)
     worker_env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def full_requests_per_second(self) -> float:
+        """What a full instance is predicted to serve; the mock's own figure where there is one."""
+        workload = self.plan.workload
+        if self.mock is not None:
+            return self.mock.full_requests_per_second(workload.isl, workload.osl)
+        return self.plan.point.requests_per_second
 
     @property
     def single_rank(self) -> bool:

@@ -37,7 +37,13 @@ def own_gpus_freed(nodes: list[NodeState], public_name: str) -> list[NodeState]:
     return freed(nodes, [group for app in sorted(apps) for group in groups_of(app)])
 
 
-def bundle_label_selector(made: Plan) -> list[dict[str, str]] | None:
-    """Serve's selector that keeps every bundle on the plan's GPU kind; None where all are alike."""
-    selector = kind_selector(made.node_group.gpu.name)
+def bundle_label_selector(made: Plan, *, pinned: bool) -> list[dict[str, str]] | None:
+    """Serve's selector that keeps every bundle on the plan's GPU kind.
+
+    None where all nodes are alike, unless the application is `pinned` to its node group.
+
+    Raises:
+        RefusedError: the nodes have no label for it.
+    """
+    selector = kind_selector(made.node_group.gpu.name, pinned=pinned)
     return [selector] if selector else None

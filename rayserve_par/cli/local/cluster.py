@@ -103,8 +103,8 @@ class LocalCluster:
         """
         self._cluster.head_node.start_api_server(include_dashboard=True, raise_on_failure=True)
 
-    def add_node(self, name: str) -> None:
-        """Add one GPU node and wait until Ray knows it.
+    def add_node(self, name: str, gpu_kind: str | None = None) -> None:
+        """Add one GPU node and wait until Ray knows it; of the cluster's kind unless told.
 
         Raises:
             RefusedError: it did not start in the time that Ray allows.
@@ -115,7 +115,7 @@ class LocalCluster:
                 node_ip_address=HOST,
                 num_cpus=_COUNTED_CPUS,
                 num_gpus=self.gpus_per_node,
-                labels={GPU_LABEL: self.gpu_kind},
+                labels={GPU_LABEL: gpu_kind or self.gpu_kind},
                 object_store_memory=_OBJECT_STORE_BYTES,
             )
 

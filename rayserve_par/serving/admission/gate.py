@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,7 @@ class Gate:
 
     names: what the instance's model is called, the first name first.
     ledger: where limits are shared with other replicas; without it they are this replica's own.
+    facts: what the front is told of the instance beside its load.
     engine_load: the engine's numbers as of its latest step; None while it has none.
     engine_failed: whether the engine has ended, so that its errors are worth a try elsewhere.
     node_addresses: of the Ray cluster's nodes; called in a thread.
@@ -90,6 +91,7 @@ class Gate:
         args: AdmissionArgs,
         *,
         names: Sequence[str],
+        facts: Mapping[str, object] | None = None,
         keys: KeySource | None = None,
         ledger: Ledger | None = None,
         holder: str = "replica",
@@ -102,6 +104,7 @@ class Gate:
     ) -> None:
         self.args = args
         self.names = tuple(names)
+        self._facts = dict(facts or {})
         self.clock = clock
         self.draining = False
         self.limit: AdaptiveLimit = concurrency_limit(args.concurrency, None)
@@ -177,6 +180,7 @@ class Gate:
             "in_flight": self.limit.in_flight,
             "limit": int(self.limit.limit),
             "draining": self.draining,
+            **self._facts,
         }
 
     def _has_limits(self) -> bool:

@@ -33,7 +33,13 @@ from rayserve_par.serving.front.front_settings import (
     LUA_FOLDER,
     FrontSettings,
 )
-from rayserve_par.serving.front.frontend_rules import STOPPING, answer_rule, frontend_rules
+from rayserve_par.serving.front.frontend_rules import (
+    POOL_RULE,
+    STOPPING,
+    answer_rule,
+    frontend_rules,
+)
+from rayserve_par.serving.front.pools import Pool, with_pools
 from rayserve_par.serving.front.serve_config import App, front_port, map_sections, read_apps
 
 MARK = "# Corrected by rayserve-par"
@@ -82,8 +88,8 @@ class Correction:
         return text
 
 
-def corrected_config(config: str, settings: FrontSettings) -> str:
-    """Serve's configuration, corrected; one that is already is returned as it is.
+def corrected_config(config: str, settings: FrontSettings, pools: Sequence[Pool] = ()) -> str:
+    """Serve's configuration, corrected, with the pools' backends; one that is already stays as is.
 
     Raises:
         RefusedError: a line to correct is missing.
@@ -91,25 +97,34 @@ def corrected_config(config: str, settings: FrontSettings) -> str:
     if MARK in config:
         return config
     apps = read_apps(config)
-    by_backend = {app.backend: app for app in apps}
+    by_backend = {app.backend: app for app in (*apps, *(pool.as_app for pool in pools))}
 
     def change(title: str, text: str) -> str:
-        for correction in _corrections(title, apps, by_backend, settings):
+        for correction in _corrections(title, apps, by_backend, settings, pooled=bool(pools)):
             text = correction.apply(text, title)
         return text
 
-    return f"{MARK}\n{map_sections(config, change)}{_successor(config, settings)}"
+    corrected = map_sections(with_pools(config, pools), change)
+    return f"{MARK}\n{corrected}{_successor(config, settings)}"
 
 
 def _corrections(
-    title: str, apps: Sequence[App], by_backend: dict[str, App], settings: FrontSettings
+    title: str,
+    apps: Sequence[App],
+    by_backend: dict[str, App],
+    settings: FrontSettings,
+    *,
+    pooled: bool,
 ) -> tuple[Correction, ...]:
     kind, _, name = title.partition(" ")
     by_kind: dict[str, Callable[[], tuple[Correction, ...]]] = {
         "global": lambda: (Correction(r"tune\.bufsize \d+", _global_lines(apps, settings)),),
         "defaults": lambda: _defaults(settings),
         "listen": lambda: _bind(LOOPBACK),
-        "frontend": lambda: (*_bind(settings.bind_host), *_frontend(name, apps, settings)),
+        "frontend": lambda: (
+            *_bind(settings.bind_host),
+            *_frontend(name, apps, settings, pooled=pooled),
+        ),
         "backend": lambda: _backend(
             name, by_backend.get(name), none_known=not apps, hold=settings.hold
         ),
@@ -117,14 +132,16 @@ def _corrections(
     return by_kind[kind]() if kind in by_kind else ()
 
 
-def _frontend(name: str, apps: Sequence[App], settings: FrontSettings) -> tuple[Correction, ...]:
+def _frontend(
+    name: str, apps: Sequence[App], settings: FrontSettings, *, pooled: bool
+) -> tuple[Correction, ...]:
     if name != "http_frontend":
         return ()
     rules = (line.replace("\\", r"\\") for line in frontend_rules(apps, settings))
-    before = f"use_backend {_SUCCESSOR} if {STOPPING}"
+    before = (f"use_backend {_SUCCESSOR} if {STOPPING}", *((POOL_RULE,) if pooled else ()))
     return (
         Correction(r"(http-request return status .* if routes)", (r"\2", *rules)),
-        Correction(r"(# Static routing based on path prefixes.*)", (before, r"\2")),
+        Correction(r"(# Static routing based on path prefixes.*)", (*before, r"\2")),
     )
 
 

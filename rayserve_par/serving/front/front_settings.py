@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rayserve_par.serving.front.lua_table import lua_literal
+from rayserve_par.serving.front.pools import Pool
 from rayserve_par.serving.front.serve_config import App
 from rayserve_par.settings import Settings
 
@@ -71,7 +72,7 @@ class FrontSettings:
             return self.wanted_buffer_bytes
         return _SEVERAL_MODELS_BUFFER_BYTES if len(apps) > 1 else _ONE_MODEL_BUFFER_BYTES
 
-    def lua_settings(self, apps: Sequence[App]) -> str:
+    def lua_settings(self, apps: Sequence[App], pools: Sequence[Pool] = ()) -> str:
         """The text of `lua_settings_file`."""
         return "return " + lua_literal(
             {
@@ -89,6 +90,10 @@ class FrontSettings:
                         ],
                     }
                     for app in apps
+                ],
+                "pools": [
+                    {"name": pool.backend, "backends": [app.backend for app in pool.apps]}
+                    for pool in pools
                 ],
             }
         )

@@ -33,6 +33,8 @@ from rayserve_par.serving.front.serve_config import App
 
 # A reload leaves the old process the connections that carry a stream; their clients use them again.
 STOPPING = "{ stopping }"
+# A request that names a pool's model; Serve's own rules, by path, are for one application.
+POOL_RULE = "use_backend %[var(txn.rayserve_pool)] if { var(txn.rayserve_pool) -m found }"
 _DECODED_BY_SERVE = (
     "x-request-id",
     "x-request-timeout-seconds",

@@ -9,7 +9,7 @@ all of its servers at once, the last ones stay; health checks find those that ar
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _SERVER = re.compile(r"^\s+server (\S+) (?!.* backup)", re.MULTILINE)
 _BACKUP = re.compile(r"^\s+server \S+ \S+ check backup", re.MULTILINE)
@@ -34,8 +34,13 @@ def keep_servers(config: str, last: Servers) -> str:
         kept = last.get(found[1], ())
         if not kept or any(_SERVER.match(line) for line in found[0].splitlines()):
             return found[0]
-        lines = found[0].rstrip("\n").splitlines()
-        at = next((n for n, line in enumerate(lines) if _BACKUP.match(line)), len(lines))
-        return "\n".join([*lines[:at], *kept, *lines[at:]]) + "\n"
+        return with_servers(found[0], kept)
 
     return _BACKEND.sub(fill, config)
+
+
+def with_servers(backend: str, servers: Sequence[str]) -> str:
+    """The text of a backend with these server lines instead of its own; a backup stays, behind."""
+    lines = [one for one in backend.rstrip("\n").splitlines() if not _SERVER.match(one)]
+    at = next((n for n, line in enumerate(lines) if _BACKUP.match(line)), len(lines))
+    return "\n".join([*lines[:at], *servers, *lines[at:]]) + "\n"

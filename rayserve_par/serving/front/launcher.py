@@ -22,7 +22,8 @@ from rayserve_par.serving.front.front_settings import FrontSettings
 from rayserve_par.serving.front.guard import living_stand_in, stand_by, with_takeover
 from rayserve_par.serving.front.kept_servers import keep_servers, servers_of
 from rayserve_par.serving.front.known_config import known_config
-from rayserve_par.serving.front.serve_config import read_apps
+from rayserve_par.serving.front.pools import Pool, as_text, from_text, pools_of, said_by
+from rayserve_par.serving.front.serve_config import App, read_apps
 from rayserve_par.settings import load_settings
 
 _SERVE_ERROR_FILE = re.compile(r"^\s*errorfile 50[234] (\S+)\s*$", re.MULTILINE)
@@ -44,13 +45,22 @@ def correct_files(config_file: Path, settings: FrontSettings) -> None:
     )
     config = keep_servers(config, last)
     _write(servers_file, json.dumps(servers_of(config)))
-    corrected = corrected_config(config, settings)
+    apps = read_apps(config)
+    pools = _pools(apps, settings.folder / "pools.json")
+    corrected = corrected_config(config, settings, pools)
     for error_file in set(_SERVE_ERROR_FILE.findall(config)):
         _write(Path(error_file), UNAVAILABLE.response)
     _write(settings.folder / "400.http", MALFORMED.response)
     _write(settings.folder / "408.http", TOO_SLOW.response)
-    _write(settings.lua_settings_file, settings.lua_settings(read_apps(config)))
+    _write(settings.lua_settings_file, settings.lua_settings(apps, pools))
     _write(config_file, corrected)
+
+
+def _pools(apps: Sequence[App], file: Path) -> tuple[Pool, ...]:
+    known = from_text(file.read_text("utf-8")) if file.exists() else {}
+    said = said_by(apps, known)
+    _write(file, as_text(said))
+    return pools_of(apps, said)
 
 
 def _write(file: Path, text: str) -> None:

@@ -95,6 +95,16 @@ class EngineTimes:
             + prefill_tokens / self.prefill_tokens_per_second
         )
 
+    def full_requests_per_second(self, isl: int, osl: int) -> float:
+        """Requests of `isl` and `osl` tokens with max_num_seqs running.
+
+        One request's share of the engine: its prompt, and in each of its steps its own time and
+        1/max_num_seqs of the base. Left out: prompts found in the cache, and KV that does not hold
+        so many.
+        """
+        step = self.step_base_seconds / self.max_num_seqs + self.step_seconds_per_sequence
+        return 1 / (isl / self.prefill_tokens_per_second + osl * step)
+
     @classmethod
     def from_mapping(cls, data: Mapping[str, Any], layout: str = "TP1") -> Self:
         """The `mock_engine:` of a config, for an instance of this layout (`Layout.label`).

@@ -68,6 +68,62 @@ def test_what_is_refused(tmp_path: Path, text: str, parts: tuple[str, ...]) -> N
         assert part in str(refusal.value)
 
 
+def two_apps(one: str, other: str, prefixes: tuple[str, str] = ("/a", "/b")) -> str:
+    return (
+        f"applications:\n  - {{name: a, route_prefix: {prefixes[0]}, {OURS}, args: {{{one}}}}}\n"
+        f"  - {{name: b, route_prefix: {prefixes[1]}, {OURS}, args: {{{other}}}}}\n"
+    )
+
+
+def test_applications_of_one_name_on_node_groups_of_their_own_are_read(tmp_path: Path) -> None:
+    text = two_apps(
+        "model: x/chat, aliases: [gpt], node_group: H100",
+        "model: x/chat-fp8, served_model_name: gpt, aliases: [chat], node_group: H200",
+    )
+    assert [app.args.node_group for app in read_config(write(tmp_path, text)).apps] == [
+        "H100",
+        "H200",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "prefixes", "parts"),
+    [
+        (
+            "model: m, node_group: H100",
+            "model: m",
+            ("/a", "/b"),
+            ("a and b both serve a model called 'm'", "give each a node_group of its own"),
+        ),
+        (
+            "model: m, node_group: H100",
+            "model: m, node_group: NVIDIA-h100-80gb-hbm3",
+            ("/a", "/b"),
+            ("on the node group H100", "one application with more replicas"),
+        ),
+        (
+            "model: m, node_group: H100, aliases: [x]",
+            "model: m, node_group: H200",
+            ("/a", "/b"),
+            ("must be the same", "a has m, x, b has m"),
+        ),
+        (
+            "model: m, node_group: H100",
+            "model: m, node_group: H200",
+            ("/", "/b"),
+            ("a has the route_prefix /", "such as /a"),
+        ),
+    ],
+)
+def test_applications_of_one_name_that_are_no_pool_are_refused(
+    tmp_path: Path, one: str, other: str, prefixes: tuple[str, str], parts: tuple[str, ...]
+) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        read_config(write(tmp_path, two_apps(one, other, prefixes)))
+    for part in parts:
+        assert part in str(refusal.value)
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(RefusedError, match="There is no config file"):

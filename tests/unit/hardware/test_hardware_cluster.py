@@ -122,3 +122,21 @@ def test_a_group_comes_back_whole_from_json(name: str) -> None:
 def test_clusters_that_cannot_be_are_refused(text: str) -> None:
     with pytest.raises(RefusedError, match=r"1,000,000 nodes or 1,024 GPUs a node"):
         parse_cluster(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("H100", "1x8xH100,2x4xH100"),
+        ("nvidia h100", "1x8xH100,2x4xH100"),
+        ("h200", "1x8xH200"),
+    ],
+)
+def test_the_node_groups_of_one_gpu(name: str, label: str) -> None:
+    assert parse_cluster("8xH100,8xH200,2x4xH100").of_gpu(name).label == label
+
+
+@pytest.mark.parametrize("name", ["B200", "8xH100", "my-own-gpu"])
+def test_node_groups_of_a_gpu_that_is_not_there_are_refused(name: str) -> None:
+    with pytest.raises(RefusedError, match=r"1x8xH100,1x8xH200\. Name one of .*: H100, H200\."):
+        parse_cluster("8xH100,8xH200").of_gpu(name)

@@ -145,6 +145,52 @@ def test_everything_else_is_serves(scope: dict[str, Any]) -> None:
     assert replica.requests == []
 
 
+SENT = b"x-rayserve-par-prefix"
+
+
+@pytest.mark.parametrize(
+    ("own", "sent", "path", "found"),
+    [
+        ("/b", "/a", f"/a{CHAT}", f"/b{CHAT}"),
+        # One prefix is the beginning of the other.
+        ("/a/b", "/a", f"/a{CHAT}", f"/a/b{CHAT}"),
+        ("/a", "/a/b", f"/a/b{CHAT}", f"/a{CHAT}"),
+        ("/", "/a", f"/a{CHAT}", CHAT),
+    ],
+)
+def test_a_path_of_another_application_of_the_pool_is_this_one_s(
+    own: str, sent: str, path: str, found: str
+) -> None:
+    replica = Replica(own)
+    scope = _scope(f"/proxy{path}", headers=[(SENT, sent.encode())], root_path="/proxy")
+    _ask(replica, scope)
+    assert replica.wrapped == []
+    assert replica.scopes[0]["path"] == f"/proxy{found}"
+    assert replica.scopes[0]["path"].removeprefix(replica.scopes[0]["root_path"]) == CHAT
+    assert replica.requests[0]["route"] == found
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "found"),
+    [("/a/tokenize", "POST", "/b/tokenize"), ("/a/v1/models", "GET", "/b/v1/models")],
+)
+def test_what_is_serves_gets_this_application_s_path_too(
+    path: str, method: str, found: str
+) -> None:
+    replica = Replica("/b")
+    _ask(replica, _scope(path, method, headers=[(SENT, b"/a")]))
+    replica._http_options.request_timeout_s = 9.0
+    _ask(replica, _scope(path, method, headers=[(SENT, b"/a")]))
+    assert replica.wrapped == [found, found]
+
+
+@pytest.mark.parametrize(("sent", "path"), [("/b", "/b/x"), ("/a", "/c/v1/x"), ("/a", "/ab/v1/x")])
+def test_a_path_that_is_not_the_sent_application_s_stays(sent: str, path: str) -> None:
+    replica = Replica("/b")
+    _ask(replica, _scope(path, headers=[(SENT, sent.encode())]))
+    assert replica.wrapped == [path]
+
+
 @pytest.mark.parametrize("what", ["access log", "room", "timeout", "names", "prefix"])
 def test_where_serve_has_more_to_do_it_does_it(what: str) -> None:
     replica = Replica("/chat" if what == "prefix" else "/")

@@ -4,7 +4,8 @@
 -- wrote as its argument. One action, `rayserve_front`, runs per request:
 --   own prefix of an app -> that app; else the app that serves `model`, with the path rewritten;
 --   then, where the app has several instances, the instance, in txn.rayserve_server.
--- Serve's own rules take it from there: they choose the backend by the path.
+-- Serve's own rules take it from there: they choose the backend by the path. Where several apps
+-- serve `model` as a pool, the instance is one of theirs, and txn.rayserve_pool is the backend.
 
 local settings_path = ...
 local settings = dofile(settings_path)
@@ -90,6 +91,20 @@ local function by_model(txn, path)
     return backend
 end
 
+-- The path is that of the app whose instance is chosen, so that Serve counts the request there. If
+-- it is sent once more, to an instance of another app, that one finds in the header what the path
+-- begins with (direct_ingress.py).
+local function to_pool(txn, pool, backend, path)
+    local server = routing.choose(txn, pool)
+    if server then
+        backend = server.backend
+        txn:set_var("txn.rayserve_server", server.name)
+    end
+    txn:set_var("txn.rayserve_pool", pool.name)
+    txn.http:req_set_header("x-rayserve-par-prefix", backend.prefix)
+    txn.http:req_set_path(backend.prefix .. path)
+end
+
 local function front(txn)
     local path = txn.sf:path()
     local backend, rest = by_prefix(path)
@@ -106,6 +121,9 @@ local function front(txn)
         backend = by_model(txn, path)
         if not backend then
             return
+        end
+        if backend.pool then
+            return to_pool(txn, backend.pool, backend, path)
         end
         if backend.prefix ~= "" then
             txn.http:req_set_path(backend.prefix .. path)

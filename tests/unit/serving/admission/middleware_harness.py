@@ -83,11 +83,12 @@ async def served(app: Any, gate: Gate, client: str = "127.0.0.1", root_path: str
         await gate.stop()
 
 
-def gate_of(*keys: KeyEntry, **args: Any) -> Gate:
+def gate_of(*keys: KeyEntry, facts: dict[str, object] | None = None, **args: Any) -> Gate:
     source = KeySource(KeySet(keys)) if keys else None
     return Gate(
         AdmissionArgs(**args),
         names=("m", "alias"),
+        facts=facts,
         keys=source,
         node_addresses=lambda: [NODE],
         engine_load=lambda: EngineLoad(3, 1, 0.25),

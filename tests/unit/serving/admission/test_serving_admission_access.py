@@ -59,7 +59,7 @@ OTHER = "203.0.113.9"
 def test_the_status_document_is_the_middlewares_own() -> None:
     async def scenario() -> None:
         app = Application()
-        gate = gate_of(key())
+        gate = gate_of(key(), facts={"node_group": "H200", "full_requests_per_second": 2.5})
         async with served(app, gate, OTHER) as session:
             answer = await session.get("/internal/front")
             assert answer.json() == {
@@ -71,6 +71,8 @@ def test_the_status_document_is_the_middlewares_own() -> None:
                 "in_flight": 0,
                 "limit": 512,
                 "draining": False,
+                "node_group": "H200",
+                "full_requests_per_second": 2.5,
             }
             gate.draining = True
             assert (await session.get("/internal/front")).json()["draining"] is True

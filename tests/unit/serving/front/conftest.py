@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -23,13 +24,17 @@ def loop() -> Iterator[Loop]:
 
 @pytest.fixture(scope="module")
 def make_front(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeFront]:
-    """`make_front({(app, prefix): [replica names]}, names={app: model names}, **environment)`."""
+    """`make_front({(app, prefix): [replica names]}, names={app: model names}, **environment)`.
+
+    `loads` is what the replicas of an app say beside (`front_replica.Replica.load`).
+    """
     started: list[Front] = []
 
     def make(
         apps: dict[tuple[str, str], list[str]],
         names: dict[str, tuple[str, ...]] | None = None,
         proxy: bool = False,
+        loads: dict[str, dict[str, Any]] | None = None,
         **environment: str,
     ) -> Front:
         replicas = {
@@ -39,6 +44,7 @@ def make_front(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                     port=free_port(),
                     prefix="" if prefix == "/" else prefix,
                     names=(names or {}).get(app, (app,)),
+                    load=dict((loads or {}).get(app, {})),
                 )
                 for one in found
             ]

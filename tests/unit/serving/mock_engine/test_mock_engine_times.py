@@ -23,6 +23,17 @@ def test_step_seconds(sequences: int, prefill_tokens: int, seconds: float) -> No
     assert times.step_seconds(sequences, prefill_tokens) == pytest.approx(seconds)
 
 
+def test_requests_per_second_of_a_full_engine() -> None:
+    times = EngineTimes(
+        prefill_tokens_per_second=5000,
+        step_base_seconds=0.032,
+        step_seconds_per_sequence=1e-3,
+        max_num_seqs=32,
+    )
+    # 1 s of prompt, and 500 tokens at 1 ms of its own and 1 ms of the shared base.
+    assert times.full_requests_per_second(5000, 500) == pytest.approx(1 / 2)
+
+
 @pytest.mark.parametrize(
     ("tokens", "blocks"), [(0, 0), (1, 1), (15, 1), (16, 1), (17, 2), (160, 10)]
 )

@@ -6,6 +6,9 @@
 -- An instance that accepts connections and says nothing (its node hangs; the kernel still answers
 -- keepalives) would keep its requests silent for as long. After CUT_POLLS silent questions in a
 -- row, some 12 s, and with HAProxy's own check failed, they are ended.
+--
+-- Apps of a pool serve one model on different nodes. Its servers are theirs, each with the app that
+-- it belongs to, a slot among all of the pool's, and a second handle, in the pool's own backend.
 
 local http = require("rayserve_par.http")
 local json = require("rayserve_par.json")
@@ -16,15 +19,43 @@ local POLL_TIMEOUT_SECONDS = 1
 local SILENT_POLLS = 2
 local CUT_POLLS = 4
 
-local fleet = { backends = {}, listeners = {} }
+-- `places` is what a model's requests may go to: each app, or the pool that it is in.
+local fleet = { backends = {}, places = {}, listeners = {} }
 
 local function number(found, otherwise)
     return type(found) == "number" and found or otherwise
 end
 
-local function is_up(server)
-    local status = server.haproxy:get_stats().status
+local function is_up(haproxy)
+    local status = haproxy:get_stats().status
     return status:sub(1, 2) == "UP" or status == "no check"
+end
+
+-- Requests of this HAProxy on the instance.
+local function sessions(server)
+    local live = server.haproxy:get_cur_sess()
+    return server.pooled and live + server.pooled:get_cur_sess() or live
+end
+
+local function end_sessions(server)
+    server.haproxy:shut_sess()
+    if server.pooled then
+        server.pooled:shut_sess()
+    end
+end
+
+-- How much more a request is to each instance of a pool than to the mean of them, by what full ones
+-- are predicted to serve; 1 where an instance does not say.
+local function compare(servers)
+    local sum, known = 0, 0
+    for _, server in ipairs(servers) do
+        if server.full_rate then
+            sum, known = sum + server.full_rate, known + 1
+        end
+    end
+    for _, server in ipairs(servers) do
+        server.weight = server.full_rate and sum / known / server.full_rate or 1
+    end
 end
 
 local function learn(backend, server, document)
@@ -35,7 +66,13 @@ local function learn(backend, server, document)
     server.limit = number(document.limit, math.huge)
     server.draining = document.draining == true
     server.failures, server.silences = 0, 0
-    server.usable = not server.draining and is_up(server)
+    server.usable = not server.draining and is_up(server.haproxy)
+        and (not server.pooled or is_up(server.pooled))
+    local rate = number(document.full_requests_per_second, 0)
+    if backend.pool and rate ~= (server.full_rate or 0) then
+        server.full_rate = rate > 0 and rate or nil
+        compare(backend.pool.servers)
+    end
     for _, listener in ipairs(fleet.listeners) do
         listener(backend, server)
     end
@@ -47,19 +84,19 @@ local function forget_load(server)
 end
 
 local function poll(backend, server)
-    local before = server.haproxy:get_cur_sess()
+    local before = sessions(server)
     local status, body =
         http.get(server, backend.prefix .. "/internal/front", nil, POLL_TIMEOUT_SECONDS)
     local document = status == 200 and json.decode(body)
     if type(document) == "table" then
         -- The count was taken at some moment between: a session that ended must not stay counted.
-        server.sessions_at_poll = math.max(before, server.haproxy:get_cur_sess())
+        server.sessions_at_poll = math.max(before, sessions(server))
         learn(backend, server, document)
     else
         server.failures = server.failures + 1
         server.silences = body == "silent" and server.silences + 1 or 0
-        if server.silences >= CUT_POLLS and not is_up(server) then
-            server.haproxy:shut_sess()
+        if server.silences >= CUT_POLLS and not is_up(server.haproxy) then
+            end_sessions(server)
         end
         if body == "unreachable" or server.failures >= SILENT_POLLS then
             server.usable = false
@@ -69,8 +106,15 @@ local function poll(backend, server)
     server.asked = true
 end
 
-local function poll_for_ever(backend, server)
+local function find_handles(backend, server)
     server.haproxy = core.backends[backend.name].servers[server.name]
+    if backend.pool then
+        server.pooled = core.backends[backend.pool.name].servers[server.name]
+    end
+end
+
+local function poll_for_ever(backend, server)
+    find_handles(backend, server)
     local pause = POLL_MS
     -- An old process that still finishes its streams stops asking, or it would never leave.
     while core.get_info().Stopping ~= 1 do
@@ -104,16 +148,43 @@ function fleet.any_usable(backend)
     return false
 end
 
+-- Each backend's place among `fleet.places`.
+local function find_places(settings)
+    local pools = {}
+    for _, pool in ipairs(settings.pools) do
+        pool.servers = {}
+        for _, name in ipairs(pool.backends) do
+            pools[name] = pool
+        end
+    end
+    local listed = {}
+    for _, backend in ipairs(settings.backends) do
+        backend.pool = pools[backend.name]
+        local place = backend.pool or backend
+        if not listed[place] then
+            listed[place] = true
+            fleet.places[#fleet.places + 1] = place
+        end
+        for slot, server in ipairs(backend.servers) do
+            server.backend, server.slot, server.weight = backend, slot, 1
+            if backend.pool then
+                server.slot = #backend.pool.servers + 1
+                backend.pool.servers[server.slot] = server
+            end
+        end
+    end
+end
+
 function fleet.start(settings)
     local several = #settings.backends > 1
+    find_places(settings)
     for _, backend in ipairs(settings.backends) do
         fleet.backends[#fleet.backends + 1] = backend
-        for slot, server in ipairs(backend.servers) do
-            server.slot, server.usable = slot, true
-            server.failures, server.silences = 0, 0
+        for _, server in ipairs(backend.servers) do
+            server.usable, server.failures, server.silences = true, 0, 0
             forget_load(server)
             core.register_init(function()
-                server.haproxy = core.backends[backend.name].servers[server.name]
+                find_handles(backend, server)
             end)
             if several or #backend.servers > 1 then
                 core.register_task(function()

@@ -1,7 +1,8 @@
 -- GET /v1/models over all apps, and GET /v1/models/{id}.
 --
 -- The replicas are asked with the client's own key, and what they say is passed on unchanged: the
--- front holds no document that a key should protect. An app that does not answer is left out.
+-- front holds no document that a key should protect. An app that does not answer is left out, and
+-- one of a pool's answers for all of them.
 
 local catalogue = require("rayserve_par.catalogue")
 local fleet = require("rayserve_par.fleet")
@@ -13,16 +14,16 @@ local TIMEOUT_SECONDS = 2
 
 local model_list = {}
 
-local function ask(txn, backend)
+local function ask(txn, place)
     local headers = { ["x-rayserve-par-front"] = "1" }
     for _, name in ipairs({ "authorization", "x-api-key" }) do
         local content = txn.sf:req_hdr(name)
         headers[name] = content ~= "" and content or nil
     end
-    for _, server in ipairs(backend.servers) do
+    for _, server in ipairs(place.servers) do
         if server.usable then
-            local status, body =
-                http.get(server, backend.prefix .. "/v1/models", headers, TIMEOUT_SECONDS)
+            local path = server.backend.prefix .. "/v1/models"
+            local status, body = http.get(server, path, headers, TIMEOUT_SECONDS)
             if status then
                 return status, body
             end
@@ -33,8 +34,8 @@ end
 
 function model_list.all(txn)
     local models, refused_status, refused_body, answered = {}, nil, nil, false
-    for _, backend in ipairs(fleet.backends) do
-        local status, body = ask(txn, backend)
+    for _, place in ipairs(fleet.places) do
+        local status, body = ask(txn, place)
         if status == 200 then
             answered = true
             for _, model in ipairs(json.raw_data(body)) do
@@ -54,11 +55,15 @@ function model_list.all(txn)
 end
 
 function model_list.one(txn, id, backend)
-    backend = backend or catalogue.backend_of(id)
-    if not backend then
-        return replies.unknown_model(txn, id, catalogue.names())
+    local place = backend
+    if not place then
+        local found = catalogue.backend_of(id)
+        if not found then
+            return replies.unknown_model(txn, id, catalogue.names())
+        end
+        place = found.pool or found
     end
-    local status, body = ask(txn, backend)
+    local status, body = ask(txn, place)
     if not status then
         return replies.not_ready(txn, "No instance of this model can answer now.")
     elseif status ~= 200 then

@@ -1,12 +1,15 @@
--- Which instance of an app gets a request.
+-- Which instance of an app, or of a pool of apps, gets a request.
 --
 -- load = n + 3 w + k m: n requests on the instance (its own last count, and what this HAProxy has
 -- sent or finished since; at least this HAProxy's live sessions), w of them waiting in the engine
 -- (so a waiting one counts 4 times, as in vLLM's balancing of data-parallel ranks,
--- vllm/v1/engine/core_client.py), k its share of KV cache in use, m the mean of n.
+-- vllm/v1/engine/core_client.py), k its share of KV cache in use, m the mean of n. In a pool, whose
+-- instances are of different speeds, all of it times the instance's weight (fleet.lua): mean speed /
+-- its own.
 -- An instance is full at its own limit, when load >= ceil(1.25 (sum of loads + 1) / N) (consistent
 -- hashing with bounded loads: Mirrokni, Thorup, Zadimoghaddam, 2016), and, so that none stays idle,
--- when load >= 2 (least load) + 2. Where a prompt is known, 2 requests more are allowed.
+-- when load >= 2 (least load) + 2; instances at their limits are neither counted nor measured with.
+-- Where a prompt is known, 2 requests more are allowed.
 --
 -- prefix: the home of a known session; else the instance that holds the longest beginning of the
 -- prompt, if that is a quarter of it; else rendezvous hash of the prompt's first 2 kB, or of the
@@ -27,17 +30,20 @@ local HEAD_BLOCKS = 8
 local MULTIPLIER = -7046029254386353131 -- 0x9E3779B97F4A7C15, the golden ratio in 64 bits
 
 local routing = {}
-local maps = {} -- backend name -> prefix map
-local session_maps = {} -- backend name -> session map
+local maps = {} -- name of a backend or pool -> prefix map
+local session_maps = {} -- name of a backend or pool -> session map
 local turns = {} -- backend name -> next of round robin
 local policy
 
 -- Every usable instance with its load, and with whether it is full for new and for known prompts.
-local function measure(backend)
-    local found, requests, total = {}, 0, 0
-    for _, server in ipairs(backend.servers) do
+local function measure(place)
+    local found, requests, total, open = {}, 0, 0, 0
+    for _, server in ipairs(place.servers) do
         if server.usable then
             local live = server.haproxy:get_cur_sess()
+            if server.pooled then
+                live = live + server.pooled:get_cur_sess()
+            end
             server.requests =
                 math.max(live, server.in_flight + live - server.sessions_at_poll)
             requests = requests + server.requests
@@ -46,27 +52,37 @@ local function measure(backend)
     end
     local mean, least = requests / math.max(#found, 1), math.huge
     for _, server in ipairs(found) do
-        server.load = server.requests + WAITING_WEIGHT * server.waiting + server.kv_usage * mean
-        total = total + server.load
-        least = math.min(least, server.load)
+        server.load = server.weight
+            * (server.requests + WAITING_WEIGHT * server.waiting + server.kv_usage * mean)
+        server.at_limit = server.requests >= server.limit
+        if not server.at_limit then
+            open, total = open + 1, total + server.load
+            least = math.min(least, server.load)
+        end
     end
     local bound =
-        math.min(math.ceil(BOUND * (total + 1) / math.max(#found, 1)), 2 * least + KNOWN_SLACK)
+        math.min(math.ceil(BOUND * (total + 1) / math.max(open, 1)), 2 * least + KNOWN_SLACK)
     for _, server in ipairs(found) do
-        local at_limit = server.requests >= server.limit
-        server.full = at_limit or server.load >= bound
-        server.full_for_known = at_limit or server.load >= bound + KNOWN_SLACK
+        server.full = server.at_limit or server.load >= bound
+        server.full_for_known = server.at_limit or server.load >= bound + KNOWN_SLACK
     end
     return found
 end
 
--- The least loaded; of equals a random one.
+local function lighter(one, other)
+    if one.at_limit ~= other.at_limit then
+        return other.at_limit
+    end
+    return one.load < other.load
+end
+
+-- The least loaded, those at their limits last; of equals a random one.
 local function least_loaded(servers)
     local best, equals
     for _, server in ipairs(servers) do
-        if not best or server.load < best.load then
+        if not best or lighter(server, best) then
             best, equals = server, 1
-        elseif server.load == best.load then
+        elseif not lighter(best, server) then
             equals = equals + 1
             if math.random(equals) == 1 then
                 best = server
@@ -76,11 +92,16 @@ local function least_loaded(servers)
     return best
 end
 
--- Hash of (key, instance): every proxy orders the instances alike for a key.
+-- Hash of (key, instance): every proxy orders the instances alike for a key. In a pool each is
+-- first for as many keys as its speed is of all speeds (weighted rendezvous: -ln(u) / speed).
 local function rank(key, server)
     local mixed = (key ~ server.seed) * MULTIPLIER
     mixed = (mixed ~ (mixed >> 29)) * MULTIPLIER
-    return mixed ~ (mixed >> 32)
+    mixed = mixed ~ (mixed >> 32)
+    if not server.pooled then
+        return mixed
+    end
+    return math.log(((mixed >> 11) + 0.5) / 2 ^ 53) * server.weight
 end
 
 -- The first in `key`'s order of those where `full` (a field) is not set; nil if it is for all.
@@ -142,8 +163,8 @@ end
 
 local policies = {}
 
-function policies.prefix(txn, servers, backend)
-    local map, homes = maps[backend.name], session_maps[backend.name]
+function policies.prefix(txn, servers, place)
+    local map, homes = maps[place.name], session_maps[place.name]
     local hashes = prefix_map.blocks(txn.c, txn.sf:req_body())
     local header = txn.sf:req_hdr("x-session-id")
     local session = header ~= "" and txn.c:xxh64(header, 0) or nil
@@ -169,25 +190,31 @@ policies["power-of-two"] = function(_, servers)
     return least_loaded({ servers[first], servers[second] })
 end
 
-policies["round-robin"] = function(_, servers, backend)
-    local turn = turns[backend.name] or 0
-    turns[backend.name] = turn + 1
+policies["round-robin"] = function(_, servers, place)
+    local turn = turns[place.name] or 0
+    turns[place.name] = turn + 1
     return servers[turn % #servers + 1]
 end
 
--- The instance for this request; nil leaves it to HAProxy's own balancing, as does one that HAProxy
--- has found to be down since it was asked last.
-function routing.choose(txn, backend)
-    local servers = measure(backend)
-    return #servers > 0 and policy(txn, servers, backend) or nil
+-- The instance of `place` for this request; nil leaves it to HAProxy's own balancing, as does one
+-- that HAProxy has found to be down since it was asked last.
+function routing.choose(txn, place)
+    local servers = measure(place)
+    return #servers > 0 and policy(txn, servers, place) or nil
 end
 
 function routing.start(settings)
     policy = policies[settings.routing]
     core.register_init(function()
+        for _, place in ipairs(fleet.places) do
+            maps[place.name] = prefix_map.new()
+            session_maps[place.name] = session_map.new()
+        end
         for _, backend in ipairs(fleet.backends) do
-            maps[backend.name] = prefix_map.new()
-            session_maps[backend.name] = session_map.new()
+            -- By an app's own prefix, what its pool knows of its instances counts too.
+            local place = backend.pool or backend
+            maps[backend.name], session_maps[backend.name] =
+                maps[place.name], session_maps[place.name]
             for _, server in ipairs(backend.servers) do
                 server.seed = 0
                 for byte in server.name:gmatch(".") do
