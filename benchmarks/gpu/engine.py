@@ -7,6 +7,7 @@ from typing import Any
 
 from benchmarks.gpu.cases import ISL_TOKENS, MAX_MODEL_LEN, EngineCase
 from benchmarks.gpu.machine import Machine
+from rayserve_par.control.calibration.children import MeasurementFailedError
 from rayserve_par.control.calibration.engine import (
     CPU_RUN,
     EngineMeasurement,
@@ -29,9 +30,12 @@ def measure(case: EngineCase, machine: Machine) -> dict[str, Any]:
     layout, on_gpu = case.layout, not machine.is_logical
     stand_in = "tiny-moe" if layout.ep > 1 else "tiny-llama"
     name = case.model if on_gpu else stand_in
-    with loadable(name) as model:
-        found = measure_engine(
-            model, layout.tp, on_gpu, RUN if on_gpu else _LOGICAL_RUN, case.arguments
-        )
+    run = RUN if on_gpu else _LOGICAL_RUN
+    try:
+        with loadable(name) as model:
+            found = measure_engine(model, layout.tp, on_gpu, run, case.arguments)
+    except MeasurementFailedError as error:
+        print(error.details, flush=True)
+        raise
     sizes = {"tp": layout.tp, "pp": layout.pp, "dp": layout.dp, "ep": layout.ep}
     return {"model": name, "layout": sizes, **found}

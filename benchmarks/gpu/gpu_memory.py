@@ -8,12 +8,13 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 Sample = tuple[float, int]
-PERIOD_MS = 200
+_PERIOD_SECONDS = 0.1
+_COMMAND = ("nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits")
 # What a driver keeps, a context of another process or rounding may differ by.
 _SLACK_MIB = 256
 # A new engine's first context is about 500 MiB; its weights come after that.
@@ -61,45 +62,29 @@ def release(samples: Sequence[Sample], idle_mib: int, killed_at: float) -> Relea
     return Release(idle_mib, before[-1], lowest, freed, rise)
 
 
-def parse_used(lines: Iterable[str], gpus: int) -> Iterator[int]:
-    """MiB in use on all GPUs, for each full round of one line per GPU."""
-    together: list[int] = []
-    for line in lines:
-        if line.strip().isdigit():
-            together.append(int(line))
-        if len(together) == gpus:
-            yield sum(together)
-            together = []
-
-
 def used_mib() -> int:
     """MiB in use on all GPUs now."""
-    done = subprocess.run(_command(), capture_output=True, text=True, check=True)
+    done = subprocess.run(_COMMAND, capture_output=True, text=True, check=True)
     return sum(int(line) for line in done.stdout.splitlines() if line.strip())
 
 
-def _command() -> list[str]:
-    return ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-
-
 @contextmanager
-def sampled(gpus: int) -> Iterator[list[Sample]]:
+def sampled() -> Iterator[list[Sample]]:
     """A list that fills with samples (`time.monotonic()`) until the end of the block."""
     samples: list[Sample] = []
-    process = subprocess.Popen(
-        [*_command(), "-lms", str(PERIOD_MS)], stdout=subprocess.PIPE, text=True
-    )
+    over = threading.Event()
 
     def read() -> None:
-        assert process.stdout is not None, "it is a pipe"
-        for mib in parse_used(process.stdout, gpus):
+        while not over.is_set():
+            # One process for each sample: the tool's own loop writes into a buffer.
+            mib = used_mib()
             samples.append((time.monotonic(), mib))
+            over.wait(_PERIOD_SECONDS)
 
     reader = threading.Thread(target=read, daemon=True, name="gpu-memory")
     reader.start()
     try:
         yield samples
     finally:
-        process.terminate()
-        process.wait()
+        over.set()
         reader.join()

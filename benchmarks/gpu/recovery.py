@@ -37,12 +37,13 @@ def recovery(case: ServedCase, machine: Machine) -> dict[str, Any]:
     load.prepare()
     if machine.is_logical:
         with ours(console, case, load) as server:
-            return _kill(console, server, load.spec.served_model_name)
+            found, _ = _kill(console, server, load.spec.served_model_name)
+        return {"model": load.model, **found}
     idle_mib = used_mib()
-    with ours(console, case, load) as server, sampled(machine.gpus) as samples:
+    with ours(console, case, load) as server, sampled() as samples:
         time.sleep(_STEADY_SECONDS)
-        found = _kill(console, server, load.spec.served_model_name)
-    return {"model": load.model, **found, **memory(samples, idle_mib, found.pop("killed_at"))}
+        found, killed_at = _kill(console, server, load.spec.served_model_name)
+    return {"model": load.model, **found, **memory(samples, idle_mib, killed_at)}
 
 
 def memory(samples: list[Sample], idle_mib: int, killed_at: float) -> dict[str, Any]:
@@ -54,7 +55,8 @@ def memory(samples: list[Sample], idle_mib: int, killed_at: float) -> dict[str, 
     }
 
 
-def _kill(console: Console, server: Server, model: str) -> dict[str, Any]:
+def _kill(console: Console, server: Server, model: str) -> tuple[dict[str, Any], float]:
+    """What happened, and when (`time.monotonic()`) the engine was killed."""
     before = {process.pid for process in engine_processes(server)}
     victim = engine_processes(server)[0]
     ask_chat(server.url, model)
@@ -63,12 +65,12 @@ def _kill(console: Console, server: Server, model: str) -> dict[str, Any]:
     statuses: dict[str, int] = {}
     with stage(console, "Killed an engine; waiting until all serve again"):
         answered = _until_served(server, model, before, statuses, killed_at)
-    return {
+    found = {
         "killed": "the engine process, with SIGKILL",
-        "killed_at": killed_at,
         "served_again_seconds": answered - killed_at,
         "answers_meanwhile": statuses,
     }
+    return found, killed_at
 
 
 def _until_served(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.gpu.gpu_memory import parse_used, release
+from benchmarks.gpu.gpu_memory import release
 from benchmarks.gpu.tokens import equal, prompts
 
 KILLED = 100.0
@@ -46,10 +46,6 @@ def test_what_was_in_use_before_the_engine_is_not_waited_for() -> None:
 def test_a_kill_without_samples_on_both_sides_says_so(at: float) -> None:
     with pytest.raises(ValueError, match="both sides"):
         release(samples(130_000), idle_mib=0, killed_at=at)
-
-
-def test_lines_of_all_gpus_are_summed_by_round() -> None:
-    assert list(parse_used(["100\n", " 20\n", "\n", "101\n", "21\n", "102\n"], 2)) == [120, 122]
 
 
 def test_tokens_are_compared_place_by_place() -> None:
