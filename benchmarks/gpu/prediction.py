@@ -16,11 +16,11 @@ from benchmarks.gpu.cases import gpu_of
 from benchmarks.gpu.engine import RUN
 from benchmarks.gpu.ledger import Record
 from benchmarks.gpu.machine import Machine
-from rayserve_par.hardware import Profile
+from rayserve_par.hardware import EngineRun, Profile
 from rayserve_par.model.spec import ModelSpec
 from rayserve_par.planning import Layout
 from rayserve_par.planning.legality import split_of
-from rayserve_par.planning.performance import Constants, predictor, shipped_constants
+from rayserve_par.planning.performance import Constants, Predictor, predictor, shipped_constants
 from rayserve_par.planning.performance.calibrated import calibrated
 from rayserve_par.serving.model_store.locate import locate_model
 from rayserve_par.sizing import EngineOptions, worst_rank_memory
@@ -53,18 +53,27 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True)
+class Memory:
+    """Weights of the fullest rank and KV tokens of a DP rank, as measured or as predicted."""
+
+    weight_bytes: float
+    kv_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class EngineResult:
-    """One engine: memory measured and predicted, in bytes and tokens, and its times."""
+    """One engine: its times beside those predicted, and its memory where it was asked for.
+
+    `in_profile`: the profile was made of these very times.
+    """
 
     model: str
     layout: Layout
-    weight_bytes: float
-    predicted_weight_bytes: float
-    kv_tokens: int
-    predicted_kv_tokens: int
-    start_seconds: float
     times: tuple[Compared, ...]
-    in_profile: bool
+    in_profile: bool = False
+    memory: Memory | None = None
+    predicted_memory: Memory | None = None
+    start_seconds: float | None = None
 
     @property
     def label(self) -> str:
@@ -86,47 +95,65 @@ def calibrated_constants(profile: Profile, machine: Machine) -> Constants:
 def engine_result(record: Record, profile: Profile | None) -> EngineResult:
     """An engine's record beside its prediction."""
     found = record.result
-    model, layout = spec_of(found["model"]), Layout(**found["layout"])
-    gpu = gpu_of(record.machine)
-    memory = worst_rank_memory(model, gpu, split_of(layout), _options(found))
-    runs = profile.engine_runs if profile else ()
-    name, version = found["engine"].split()
-    assert version, "an engine is named with its release"
-    before = predictor(model, gpu, layout, engine=name, stages_share_a_node=True)
+    layout = Layout(**found["layout"])
+    run = EngineRun(
+        model=found["model"],
+        precision="",
+        tp=layout.tp,
+        ep=layout.ep,
+        prompt_tokens=found["prompt_tokens"],
+        prefill_seconds_by_prompt_tokens=tuple((p, s) for p, s in found["prefill_seconds"]),
+        tpot_seconds_by_batch=tuple((b, s) for b, s in found["tpot_seconds"]),
+    )
+    rank = worst_rank_memory(
+        spec_of(run.model), gpu_of(record.machine), split_of(layout), _options(found)
+    )
+    return EngineResult(
+        model=run.model,
+        layout=layout,
+        times=_times(run, layout, record.machine, profile),
+        memory=Memory(max(found["weight_bytes"]), found["kv_tokens"]),
+        predicted_memory=Memory(rank.weight_bytes, rank.kv_tokens),
+        start_seconds=found["start_seconds"],
+    )
+
+
+def profile_result(run: EngineRun, machine: Machine, profile: Profile) -> EngineResult:
+    """The profile's own engine run beside its prediction, which has seen it."""
+    layout = Layout(tp=run.tp, ep=run.ep)
+    times = _times(run, layout, machine, profile)
+    return EngineResult(run.model, layout, times, in_profile=True)
+
+
+def _times(
+    run: EngineRun, layout: Layout, machine: Machine, profile: Profile | None
+) -> tuple[Compared, ...]:
+    model, gpu = spec_of(run.model), gpu_of(machine)
+    before = predictor(model, gpu, layout, stages_share_a_node=True)
     after = None
     if profile is not None:
-        constants = calibrated_constants(profile, record.machine)
-        after = predictor(
-            model, gpu, layout, engine=name, stages_share_a_node=True, constants=constants
-        )
-    context = found["prompt_tokens"] + RUN.decode_tokens / 2
-    times = [
+        constants = calibrated_constants(profile, machine)
+        after = predictor(model, gpu, layout, stages_share_a_node=True, constants=constants)
+    context = run.prompt_tokens + RUN.decode_tokens / 2
+
+    def step(found: Predictor, batch: int) -> float:
+        return found.decode_time(batch=batch, context_tokens=context).total
+
+    prefills = [
         Compared(
-            PREFILL, tokens, seconds, before.prefill_seconds(tokens),
-            after and after.prefill_seconds(tokens),
+            PREFILL,
+            tokens,
+            seconds,
+            before.prefill_seconds(tokens),
+            after.prefill_seconds(tokens) if after else None,
         )
-        for tokens, seconds in found["prefill_seconds"]
-    ] + [
-        Compared(
-            TPOT, batch, seconds,
-            before.decode_time(batch=batch, context_tokens=context).total,
-            after and after.decode_time(batch=batch, context_tokens=context).total,
-        )
-        for batch, seconds in found["tpot_seconds"]
-    ]  # fmt: skip
-    return EngineResult(
-        model=found["model"],
-        layout=layout,
-        weight_bytes=max(found["weight_bytes"]),
-        predicted_weight_bytes=memory.weight_bytes,
-        kv_tokens=found["kv_tokens"],
-        predicted_kv_tokens=memory.kv_tokens,
-        start_seconds=found["start_seconds"],
-        times=tuple(times),
-        in_profile=any(
-            (run.model, run.tp, run.ep) == (found["model"], layout.tp, layout.ep) for run in runs
-        ),
-    )
+        for tokens, seconds in run.prefill_seconds_by_prompt_tokens
+    ]
+    steps = [
+        Compared(TPOT, batch, seconds, step(before, batch), step(after, batch) if after else None)
+        for batch, seconds in run.tpot_seconds_by_batch
+    ]
+    return (*prefills, *steps)
 
 
 def _options(found: Mapping[str, Any]) -> EngineOptions:
