@@ -5,13 +5,14 @@ CONFIG ?= configs/smollm2-pp2.yaml
 PORT ?= 8000
 BENCH_MODEL ?= tiny-llama
 ENGINE ?= mock
+RESULTS ?= build/gpu
 MINUTES ?= 60
 EVIDENCE ?= ../shared/evidence
 MODEL_CONFIGS ?= ../shared/model_configs
 bin := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help env serve test test-unit test-e2e test-long lint compat bench-front bench-routing bench-scaling bench-autoscaling bench-replay bench-replay-counts bench-decision reliability soak eval-planner observability clean
+.PHONY: help env serve test test-unit test-e2e test-long lint compat bench-front bench-gpu bench-routing bench-scaling bench-autoscaling bench-replay bench-replay-counts bench-decision reliability soak eval-planner observability clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +52,10 @@ compat: env ## other people's clients against our server (ONLY="litellm abuse")
 
 bench-front: env ## bare vLLM server against ours, same run, at 1, 8, 32, 128 streams (BENCH_MODEL=...)
 	$(bin)/python -m benchmarks.front --model $(BENCH_MODEL)
+
+bench-gpu: env ## the product on this machine's GPUs, against plan and bare vLLM (RESULTS=..., ONLY="engine")
+	$(bin)/python -m benchmarks.gpu --out $(RESULTS) $(if $(ONLY),--only $(ONLY))
+	$(bin)/python -m benchmarks.gpu.report --results $(RESULTS)
 
 bench-routing: env ## a chat trace on mock engines behind HAProxy, by routing policy
 	$(bin)/python -m benchmarks.routing --json build/routing.json --markdown build/routing.md

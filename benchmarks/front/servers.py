@@ -84,7 +84,7 @@ def bare_server(console: Console, load: Workload, log: Path) -> Iterator[Server]
 
 @contextmanager
 def our_server(console: Console, args: Mapping[str, Any], hardware: str) -> Iterator[Server]:
-    """A local cluster of one node with one GPU of `hardware`'s kind, serving one instance."""
+    """A local cluster of one node of `hardware` (such as 1x2xh200), serving one application."""
     port = free_ports(1)[0]
     document = {
         "proxy_location": "HeadOnly",
@@ -95,8 +95,8 @@ def our_server(console: Console, args: Mapping[str, Any], hardware: str) -> Iter
     }
     app = ConfiguredApp(APP, "/", parse_args(args, "the benchmark"), {})
     config = ServeConfig(Path(__file__), document, (app,))
-    kind = hardware.rsplit("x", 1)[-1]
-    cluster = LocalCluster(http_port=port, nodes=1, gpus_per_node=1, gpu_kind=kind)
+    _, gpus, kind = hardware.split("x", 2)
+    cluster = LocalCluster(http_port=port, nodes=1, gpus_per_node=int(gpus), gpu_kind=kind)
     try:
         with stage(console, "Starting a local Ray cluster"):
             session = cluster.start()

@@ -55,14 +55,14 @@ def reasons(results: Sequence[Result]) -> str:
     )
 
 
-def put_between_marks(document: str, text: str) -> str:
-    """`document` with `text` between the marks.
+def put_between_marks(document: str, text: str, begin: str = BEGIN, end: str = END) -> str:
+    """`document` with `text` between the two marks.
 
     Raises:
         ValueError: it has not each mark once, in order.
     """
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document has no {BEGIN} followed by {END}")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+    before, found_begin, rest = document.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"the document has no {begin} followed by {end}")
+    return f"{before}{begin}\n{text}\n{end}{after}"

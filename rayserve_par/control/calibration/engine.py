@@ -71,21 +71,27 @@ def loadable(name: str) -> Iterator[Model]:
 
 
 def measure_engine(
-    model: Model, tp: int, on_gpu: bool, measurement: EngineMeasurement
+    model: Model,
+    tp: int,
+    on_gpu: bool,
+    measurement: EngineMeasurement,
+    arguments: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Run the engine in a child process; the times of `offline.time_engine`.
+    """Run the engine in a child process; what `offline.time_engine` finds.
+
+    `arguments` are further ones of the engine, such as `enable_expert_parallel`.
 
     Raises:
         MeasurementFailedError: the engine did not start or did not finish.
     """
-    engine: Mapping[str, Any] = {} if on_gpu else _CPU_ENGINE
+    engine = {**({} if on_gpu else _CPU_ENGINE), **(arguments or {})}
     limit = min(measurement.max_model_len, model.spec.max_context_tokens)
     what = asdict(replace(measurement, max_model_len=limit))
     result: dict[str, Any] = run_ranks(
         "The engine run",
         _run,
         1,
-        (model.load_path, tp, dict(engine), what),
+        (model.load_path, tp, engine, what),
         limit_seconds=_LIMIT_SECONDS,
         environment={**_ENVIRONMENT, **({} if on_gpu else _CPU_ENVIRONMENT)},
     )

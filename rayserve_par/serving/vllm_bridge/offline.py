@@ -1,8 +1,10 @@
-"""An engine without a server, timed: prefill by prompt length, time per output token by batch.
+"""An engine without a server, measured: memory, prefill by prompt length, TPOT by batch.
 
     prefill_seconds(p)   median seconds of one request with p prompt tokens and one output token
     tpot_seconds(b)      (seconds of b requests with 2 + d output tokens
                           - seconds of b requests with 2) / d
+    kv_tokens            blocks x block size of one DP rank
+    weight_bytes         parameters and buffers of each rank
 
 Prompts are random tokens, so that experts are hit evenly and no prefix repeats. Batches that the KV
 cache cannot hold at once are left out, for they would wait in a queue. Left out: the tokenizer and
@@ -16,6 +18,8 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from rayserve_par.serving.vllm_bridge import weight_bytes
 
 _PREFILL_RUNS = 5
 _DECODE_RUNS = 2
@@ -34,9 +38,10 @@ def time_engine(
     decode_tokens: int,
     max_model_len: int,
 ) -> dict[str, Any]:
-    """Start an engine with random weights in this process and time it.
+    """Start an engine with random weights in this process, and measure it.
 
-    Prompts that leave no room for an output token within `max_model_len` are left out.
+    `engine` has further arguments of vLLM's, such as `pipeline_parallel_size`. Prompts that leave
+    no room for an output token within `max_model_len` are left out.
     """
     import vllm
 
@@ -48,16 +53,34 @@ def time_engine(
         "max_model_len": max_model_len,
         "max_num_seqs": max(batches),
         "enable_prefix_caching": False,
+        "worker_extension_cls": weight_bytes.EXTENSION,
         **engine,
     }
     llm = vllm.LLM(model, **arguments)
     start_seconds = time.monotonic() - started
     try:
+        memory = _memory(llm)
         times = _times(llm, prefill_tokens, batches, prompt_tokens, decode_tokens, max_model_len)
     finally:
         # The engine core is a child process; this one would wait for its end at its own.
         llm.llm_engine.engine_core.shutdown()
-    return {"engine": f"vllm {vllm.__version__}", "start_seconds": start_seconds, **times}
+    engine_name = f"vllm {vllm.__version__}"
+    return {"engine": engine_name, "start_seconds": start_seconds, **memory, **times}
+
+
+def _memory(llm: Any) -> dict[str, Any]:
+    """What memory holds, and the settings of the engine that decide it."""
+    config = llm.llm_engine.vllm_config
+    cache, scheduler = config.cache_config, config.scheduler_config
+    return {
+        "weight_bytes": [int(size) for size in llm.collective_rpc(weight_bytes.QUESTION)],
+        "kv_tokens": int(cache.num_gpu_blocks) * int(cache.block_size),
+        "kv_cache_dtype": str(cache.cache_dtype),
+        "gpu_memory_utilization": float(cache.gpu_memory_utilization),
+        "max_num_batched_tokens": int(scheduler.max_num_batched_tokens),
+        "max_num_seqs": int(scheduler.max_num_seqs),
+        "max_model_len": int(config.model_config.max_model_len),
+    }
 
 
 def _times(

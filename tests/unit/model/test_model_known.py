@@ -14,6 +14,8 @@ PUBLISHED = {
     "Qwen/Qwen3-235B-A22B-FP8": (235.1, 22.0),
     "deepseek-ai/DeepSeek-V3.1": (671.03, 37.55),
     "openai/gpt-oss-120b": (116.83, 5.71),
+    "Qwen/Qwen3-0.6B": (0.596, 0.596),
+    "Qwen/Qwen3-30B-A3B": (30.53, 3.35),
 }
 
 
@@ -48,6 +50,8 @@ def test_gpt_oss_counts_5_13b_active_without_the_embedding() -> None:
         ("Qwen/Qwen3-235B-A22B-FP8", 8, 236.4, 94 * 2 * 4 * 128 * 2),
         ("deepseek-ai/DeepSeek-V3.1", 8, 673.2, 61 * (512 + 64) * 2),
         ("openai/gpt-oss-120b", 4.25, 65.25, 36 * 2 * 8 * 64 * 2),
+        ("Qwen/Qwen3-0.6B", 16, 1.192, 28 * 2 * 8 * 128 * 2),
+        ("Qwen/Qwen3-30B-A3B", 16, 61.06, 48 * 2 * 4 * 128 * 2),
     ],
 )
 def test_bytes(name: str, nominal_bits: float, weights_gb: float, kv_bytes: int) -> None:
@@ -60,3 +64,9 @@ def test_bytes(name: str, nominal_bits: float, weights_gb: float, kv_bytes: int)
 def test_a_name_that_is_not_shipped_is_none() -> None:
     assert known_config("meta-llama/Llama-9") is None
     assert known_config("../known/x") is None
+
+
+@pytest.mark.parametrize("name", known_names())
+def test_a_quantised_config_names_its_method_so_that_vllm_reads_it_too(name: str) -> None:
+    quantised = (known_config(name) or {}).get("quantization_config")
+    assert quantised is None or quantised["quant_method"]
