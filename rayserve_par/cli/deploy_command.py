@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rayserve_par.control.config_file import ConfiguredApp
 
 
+_FIRST_HAS_ALL = "As they are, the first one that has a living instance gets all requests."
+
+
 def deploy(
     config: Annotated[Path, typer.Argument(help="Serve config file.")],
     address: Annotated[str | None, typer.Option(help=ADDRESS_HELP)] = None,
@@ -34,7 +37,7 @@ def deploy(
         wait_for_front,
     )
     from rayserve_par.cli.connect import connect
-    from rayserve_par.control.config_file import read_config
+    from rayserve_par.control.config_file import conflicts_with_deployed, read_config
     from rayserve_par.control.replanning.document import keeping_choices
     from rayserve_par.control.serve_client import ServeClient
 
@@ -44,10 +47,12 @@ def deploy(
     client = ServeClient()
     for app in read.apps:
         _check(console, app)
+    deployed = {one.name: one.config for one in client.apps()}
+    for conflict in () if replace else conflicts_with_deployed(read.apps, deployed):
+        console.print(f"Note: {conflict}\n{_FIRST_HAS_ALL}", style="yellow", markup=False)
     if dry_run:
         console.print("Nothing was deployed (--dry-run).")
         return
-    deployed = {one.name: one.config for one in client.apps()}
     kept = keeping_choices(read.document, deployed)
     document = kept if replace else client.beside_deployed(kept)
     if connection.http_port is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from rayserve_par.control.shared_names import check_names
+from rayserve_par.control.shared_names import check_names, conflicts
 from rayserve_par.errors import RefusedError
 from rayserve_par.serving.config import AppArgs, parse_args
 
@@ -51,12 +51,7 @@ def read_config(path: Path) -> ServeConfig:
     if not isinstance(applications, list) or not applications:
         raise RefusedError(f"{path} lists no applications; a Ray Serve config has applications:")
     apps = tuple(
-        ConfiguredApp(
-            name=entry.get("name", "default"),
-            route_prefix=entry.get("route_prefix", "/"),
-            args=parse_args(entry.get("args") or {}, f"{entry.get('name')} in {path}"),
-            runtime_env=entry.get("runtime_env") or {},
-        )
+        configured_app(entry, f"{entry.get('name')} in {path}")
         for entry in applications
         if isinstance(entry, dict) and entry.get("import_path") == IMPORT_PATH
     )
@@ -64,3 +59,36 @@ def read_config(path: Path) -> ServeConfig:
         raise RefusedError(f"{path} has no application with import_path: {IMPORT_PATH}")
     check_names(str(path), apps)
     return ServeConfig(path=path, document=document, apps=apps)
+
+
+def configured_app(entry: Mapping[str, Any], where: str) -> ConfiguredApp:
+    """One application of ours from its entry in a Serve config.
+
+    Raises:
+        RefusedError: its args are not valid.
+    """
+    return ConfiguredApp(
+        name=entry.get("name", "default"),
+        route_prefix=entry.get("route_prefix", "/"),
+        args=parse_args(entry.get("args") or {}, where),
+        runtime_env=entry.get("runtime_env") or {},
+    )
+
+
+def conflicts_with_deployed(
+    apps: Sequence[ConfiguredApp], deployed: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """Why `apps` are no pool with applications that are deployed, by name, and keep running.
+
+    Only of ours, and of what this release understands.
+    """
+    replaced = {app.name for app in apps}
+    for name, entry in deployed.items():
+        if name in replaced or entry.get("import_path") != IMPORT_PATH:
+            continue
+        try:
+            other = configured_app(entry, name)
+        except RefusedError:
+            continue
+        for app in apps:
+            yield from conflicts([other], app)

@@ -7,7 +7,7 @@ of them by it, and perhaps to another one after that).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rayserve_par.errors import RefusedError
@@ -24,22 +24,29 @@ def check_names(where: str, apps: Sequence[ConfiguredApp]) -> None:
         RefusedError: names both, and says what would make them a pool.
     """
     for index, app in enumerate(apps):
-        for other in apps[:index]:
-            shared = set(app.args.public_names) & set(other.args.public_names)
-            if shared:
-                _check_pool(where, other, app, min(shared))
+        for found in conflicts(apps[:index], app):
+            raise RefusedError(f"{where}: {found}")
 
 
-def _check_pool(where: str, one: ConfiguredApp, other: ConfiguredApp, name: str) -> None:
-    both = f"{where}: the applications {one.name} and {other.name} both serve a model called"
+def conflicts(apps: Sequence[ConfiguredApp], added: ConfiguredApp) -> Iterator[str]:
+    """For each of `apps` that shares a name with `added`, why the two are no pool."""
+    for app in apps:
+        shared = set(app.args.public_names) & set(added.args.public_names)
+        why = _why_no_pool(app, added, min(shared)) if shared else None
+        if why is not None:
+            yield why
+
+
+def _why_no_pool(one: ConfiguredApp, other: ConfiguredApp, name: str) -> str | None:
+    both = f"the applications {one.name} and {other.name} both serve a model called"
     groups = (one.args.node_group, other.args.node_group)
     if groups[0] is None or groups[1] is None:
-        raise RefusedError(
+        return (
             f"{both} {name!r}. Give one of them another served_model_name or alias; or, to serve "
             "it from several node groups under that name, give each a node_group of its own."
         )
     if _gpu(groups[0]) == _gpu(groups[1]):
-        raise RefusedError(
+        return (
             f"{both} {name!r} on the node group {_gpu(groups[0])}. Give one of them another "
             "node_group or another name, or make them one application with more replicas."
         )
@@ -47,16 +54,17 @@ def _check_pool(where: str, one: ConfiguredApp, other: ConfiguredApp, name: str)
         listed = ", ".join(
             f"{app.name} has {', '.join(app.args.public_names)}" for app in (one, other)
         )
-        raise RefusedError(
+        return (
             f"{both} {name!r}, each on a node group of its own; all of their names must be the "
             f"same then: {listed}. Give both the same served_model_name and aliases."
         )
     for app in (one, other):
         if app.route_prefix.rstrip("/") == "":
-            raise RefusedError(
+            return (
                 f"{both} {name!r}, and {app.name} has the route_prefix /. Give it one of its own, "
                 f"such as /{app.name}; requests to the root then reach both."
             )
+    return None
 
 
 def _gpu(node_group: str) -> str:

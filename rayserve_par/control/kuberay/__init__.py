@@ -1,8 +1,8 @@
-"""A config as a KubeRay RayService: head group, worker group, and the config itself inside."""
+"""A config as a KubeRay RayService: head group, worker groups, and the config itself inside."""
 
 from rayserve_par.control.kuberay.manifest import ManifestOptions, manifest_text, ray_service
 from rayserve_par.control.kuberay.pods import PodOptions
-from rayserve_par.control.kuberay.worker_count import PlannedApp, WorkerCount, worker_count
+from rayserve_par.control.kuberay.worker_count import PlannedApp, WorkerCount, worker_counts
 
 __all__ = [
     "ManifestOptions",
@@ -11,5 +11,5 @@ __all__ = [
     "WorkerCount",
     "manifest_text",
     "ray_service",
-    "worker_count",
+    "worker_counts",
 ]

@@ -1,6 +1,6 @@
 """The RayService (ray.io/v1) of a config, as a document and as YAML text.
 
-`serveConfigV2` is the config's own text. GPU kinds are Ray node labels of the worker group, which
+`serveConfigV2` is the config's own text. GPU kinds are Ray node labels of the worker groups, which
 KubeRay takes from the group's `labels` (it refuses them in rayStartParams): KubeRay 1.5 or later.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from rayserve_par.control.kuberay.pods import GPU_LABEL, PodOptions, head_pod, worker_pod
-from rayserve_par.control.kuberay.worker_count import PlannedApp, worker_count
+from rayserve_par.control.kuberay.worker_count import PlannedApp, WorkerCount, worker_counts
 from rayserve_par.errors import RefusedError
 
 RAY_VERSION = "2.60.0"
@@ -57,42 +57,47 @@ def ray_service(
 
     Raises RefusedError where the config cannot run on Kubernetes nodes (worker_count.py).
     """
-    count = worker_count(apps)
+    counts = worker_counts(apps)
     pods = PodOptions(
         options.image,
         int(http_options.get("port", 8000)),
         options.model_claim,
         options.keys_secret,
     )
-    gpus = count.replicas * count.group.gpus_per_node
+    gpus = sum(one.replicas * one.group.gpus_per_node for one in counts)
+    scales = any(one.scales for one in counts)
     store = {"object-store-memory": str(_OBJECT_STORE_BYTES)}
     cluster: dict[str, Any] = {
         "rayVersion": RAY_VERSION,
         "authOptions": {"mode": "token"},
-        "enableInTreeAutoscaling": count.scales,
+        "enableInTreeAutoscaling": scales,
     }
-    if count.scales:
+    if scales:
         cluster["autoscalerOptions"] = {"version": "v2", "idleTimeoutSeconds": 300}
     cluster["headGroupSpec"] = {
         "rayStartParams": {"num-cpus": "0", "num-gpus": "0", **store},
         "template": head_pod(pods, gpus),
     }
-    cluster["workerGroupSpecs"] = [
-        {
-            "groupName": f"{count.group.gpu.name.lower()}-nodes",
-            "replicas": count.replicas,
-            "minReplicas": count.replicas,
-            "maxReplicas": count.max_replicas,
-            "labels": {GPU_LABEL: count.group.gpu.name},
-            "rayStartParams": dict(store),
-            "template": worker_pod(count.group, pods),
-        }
-    ]
+    cluster["workerGroupSpecs"] = [_worker_group(one, store, pods) for one in counts]
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
         "metadata": {"name": options.kubernetes_name},
         "spec": {"serveConfigV2": config_text, "rayClusterConfig": cluster},
+    }
+
+
+def _worker_group(
+    count: WorkerCount, start_params: Mapping[str, str], pods: PodOptions
+) -> dict[str, Any]:
+    return {
+        "groupName": f"{count.group.gpu.name.lower()}-nodes",
+        "replicas": count.replicas,
+        "minReplicas": count.replicas,
+        "maxReplicas": count.max_replicas,
+        "labels": {GPU_LABEL: count.group.gpu.name},
+        "rayStartParams": dict(start_params),
+        "template": worker_pod(count.group, pods),
     }
 
 

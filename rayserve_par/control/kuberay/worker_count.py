@@ -6,7 +6,8 @@
     maxReplicas = nodes(autoscaling's max_replicas), at most the nodes that the config's hardware
                   names; replicas without autoscaling
 
-Several applications of one config add up: none is assumed to share another's nodes.
+Several applications of one config add up: none is assumed to share another's nodes. On several
+kinds of nodes there are worker pods of each, for applications that keep to one (`node_group`).
 """
 
 from __future__ import annotations
@@ -45,19 +46,32 @@ class WorkerCount:
         return self.max_replicas > self.replicas
 
 
-def worker_count(apps: Sequence[PlannedApp]) -> WorkerCount:
-    """Worker pods for all applications.
+def worker_counts(apps: Sequence[PlannedApp]) -> tuple[WorkerCount, ...]:
+    """Worker pods for all applications, by kind of node in the order of the applications.
 
-    Raises RefusedError where they need different kinds of nodes, more nodes than the hardware
-    has, or nodes whose GPUs are logical.
+    Raises RefusedError where they need different kinds of nodes and do not keep to them, more nodes
+    than the hardware has, or nodes whose GPUs are logical.
     """
-    groups = {(app.plan.node_group.gpu, app.plan.node_group.gpus_per_node) for app in apps}
-    if len(groups) > 1:
+    by_kind: dict[tuple[str, int], list[PlannedApp]] = {}
+    for app in apps:
+        group = app.plan.node_group
+        by_kind.setdefault((group.gpu.name, group.gpus_per_node), []).append(app)
+    if len(by_kind) > 1:
         found = ", ".join(f"{app.name}: {app.plan.node_group.label}" for app in apps)
-        raise RefusedError(
-            f"The applications need different kinds of nodes ({found}); a manifest has one worker "
-            "group. Write a config, and a manifest, for each kind."
-        )
+        if any(app.args.node_group is None for app in apps):
+            raise RefusedError(
+                f"The applications need different kinds of nodes ({found}), and nothing keeps each "
+                "of them to its own. Give each a node_group, its GPU's name."
+            )
+        if len({gpu for gpu, _ in by_kind}) < len(by_kind):
+            raise RefusedError(
+                f"The applications need nodes of one kind of GPU in two sizes ({found}), which "
+                "their labels do not tell apart. Plan them on nodes of one size."
+            )
+    return tuple(_worker_count(found) for found in by_kind.values())
+
+
+def _worker_count(apps: Sequence[PlannedApp]) -> WorkerCount:
     group = apps[0].plan.node_group
     if group.gpu.engine_backend == "cpu":
         raise RefusedError(

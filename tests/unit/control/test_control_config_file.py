@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rayserve_par.control.config_file import read_config
+from rayserve_par.control.config_file import conflicts_with_deployed, read_config
 from rayserve_par.errors import RefusedError
 
 OURS = "import_path: rayserve_par:build_app"
@@ -122,6 +122,23 @@ def test_applications_of_one_name_that_are_no_pool_are_refused(
         read_config(write(tmp_path, two_apps(one, other, prefixes)))
     for part in parts:
         assert part in str(refusal.value)
+
+
+def test_what_is_deployed_beside_and_no_pool_with_it_is_told(tmp_path: Path) -> None:
+    text = two_apps("model: m, node_group: H100", "model: n")
+    apps = read_config(write(tmp_path, text)).apps
+    args = {"model": "m", "node_group": "H200"}
+    build = {"import_path": "rayserve_par:build_app"}
+    deployed = {
+        "a": {**build, "name": "a", "args": {"model": "m"}},  # replaced by ours
+        "pooled": {**build, "name": "pooled", "route_prefix": "/p", "args": args},
+        "same": {**build, "name": "same", "route_prefix": "/s", "args": {"model": "n"}},
+        "later": {**build, "name": "later", "args": {"model": "n", "key_of_tomorrow": 1}},
+        "other": {"import_path": "elsewhere:app", "name": "other", "args": {"model": "n"}},
+    }
+    [found] = conflicts_with_deployed(apps, deployed)
+    assert "the applications same and b both serve a model called 'n'" in found
+    assert "node_group of its own" in found
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

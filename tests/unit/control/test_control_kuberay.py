@@ -13,7 +13,7 @@ from kuberay_cases import CONFIGS, planned_app, service
 from typer.testing import CliRunner
 
 from rayserve_par.cli.main import app
-from rayserve_par.control.kuberay import ManifestOptions, manifest_text, worker_count
+from rayserve_par.control.kuberay import ManifestOptions, manifest_text, worker_counts
 from rayserve_par.control.kuberay.gpus_joined import joined
 from rayserve_par.control.kuberay.manifest import RAY_VERSION
 from rayserve_par.control.kuberay.pods import GPU_LABEL, HAPROXY_LAUNCHER_IN_IMAGE
@@ -59,7 +59,7 @@ def scaling(least: int, most: int) -> dict[str, dict[str, int]]:
 def test_pods_are_the_nodes_that_the_instances_need(
     model: str, hardware: str, more: dict[str, Any], replicas: int, most: int
 ) -> None:
-    found = worker_count([planned_app(model, hardware, **more)])
+    [found] = worker_counts([planned_app(model, hardware, **more)])
     assert (found.replicas, found.max_replicas) == (replicas, most)
     document = service(planned_app(model, hardware, **more))
     cluster = document["spec"]["rayClusterConfig"]
@@ -75,7 +75,26 @@ def test_pods_are_the_nodes_that_the_instances_need(
 
 def test_applications_add_up() -> None:
     two = [planned_app(LLAMA_8B, "4x8xH100", num_replicas=9), planned_app(GPT_OSS, "4x8xH100")]
-    assert worker_count(two).replicas == 3
+    assert [one.replicas for one in worker_counts(two)] == [3]
+
+
+def test_each_kind_of_node_has_its_worker_pods() -> None:
+    hardware = "2x8xH100,1x8xH200"
+    apps = [
+        planned_app(LLAMA_8B, hardware, node_group="H100", **scaling(1, 16)),
+        planned_app(LLAMA_8B, hardware, node_group="H200", num_replicas=8),
+    ]
+    cluster = service(*apps)["spec"]["rayClusterConfig"]
+    assert cluster["enableInTreeAutoscaling"]
+    assert [
+        (one["groupName"], one["replicas"], one["maxReplicas"], one["labels"])
+        for one in cluster["workerGroupSpecs"]
+    ] == [
+        ("h100-nodes", 1, 2, {"rayserve-par.io/gpu": "H100"}),
+        ("h200-nodes", 1, 1, {"rayserve-par.io/gpu": "H200"}),
+    ]
+    head = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
+    assert head["startupProbe"]["exec"]["command"][-1] == "16"
 
 
 @pytest.mark.parametrize(
@@ -87,7 +106,14 @@ def test_applications_add_up() -> None:
         ),
         (
             [planned_app(LLAMA_8B, "8xH100"), planned_app(LLAMA_8B, "8xH200")],
-            ("different kinds of nodes", "1x8xH100", "1x8xH200"),
+            ("different kinds of nodes", "1x8xH100", "1x8xH200", "Give each a node_group"),
+        ),
+        (
+            [
+                planned_app(LLAMA_8B, "8xH100", node_group="H100"),
+                planned_app(LLAMA_8B, "1x4xH100", node_group="H100"),
+            ],
+            ("in two sizes", "1x8xH100", "1x4xH100"),
         ),
         (
             [planned_app(LLAMA_8B, "8xH100"), planned_app(GPT_OSS, "8xH100")],

@@ -64,7 +64,7 @@ def requests_of(group: Any) -> dict[str, str]:
 
 def test_every_ready_config_has_a_manifest() -> None:
     assert sorted(file.stem for file in MANIFESTS.glob("*.yaml")) == READY
-    assert len(READY) == 7
+    assert len(READY) == 8
 
 
 @pytest.mark.parametrize("name", READY)
@@ -122,12 +122,16 @@ def test_the_config_inside_is_the_config(name: str) -> None:
 
 @pytest.mark.parametrize("name", READY)
 def test_every_bundle_fits_a_worker_pod(name: str) -> None:
-    group = worker_of(manifest_of(name))
-    requests = requests_of(group)
-    gpus, cpus = int(requests["nvidia.com/gpu"]), int(requests["cpu"])
+    groups = {
+        one["labels"]["rayserve-par.io/gpu"]: one
+        for one in manifest_of(name)["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    }
     for one in read_config(CONFIGS / f"{name}.yaml").apps:
         model = locate_model(one.args.model, prepare=False)
         made = plan_for(one.args, model, parse_cluster(one.args.hardware or ""))
+        group = groups[made.node_group.gpu.name]
+        requests = requests_of(group)
+        gpus, cpus = int(requests["nvidia.com/gpu"]), int(requests["cpu"])
         assert gpus == made.node_group.gpus_per_node
         assert cpus == worker_cpus(gpus)
         placement = placement_of(made)

@@ -161,6 +161,29 @@ def test_applications_that_do_not_say_so_are_no_pool(
     assert PREFIX not in replica(front, "f0").requests[-1].headers
 
 
+def test_with_holding_a_pool_without_an_instance_waits_and_one_with_any_does_not(
+    make_front: MakeFront,
+) -> None:
+    front = make_front(
+        {("slow", "/slow"): ["s0"], ("fast", "/fast"): ["f0"]},
+        names=NAMES,
+        loads={"slow": H100, "fast": H200},
+        proxy=True,
+        RAYSERVE_PAR_FRONT_HOLD="true",
+    )
+    front.loop.run(replica(front, "s0").kill())
+    front.apps["slow", "/slow"] = []  # as when Serve has scaled to zero
+    front.reload()
+    assert {front.chosen(chat(f"{n} " * 300)) for n in range(12)} == {"f0"}
+    assert replica(front, "proxy").requests == []
+    front.loop.run(replica(front, "f0").kill())
+    front.apps["fast", "/fast"] = []
+    front.reload()
+    wait_until(lambda: front.chat(chat()).status == 200, "HAProxy has seen it")
+    assert front.chosen(chat()) == "proxy"
+    assert replica(front, "proxy").requests[-1].target == "/fast/v1/chat/completions"
+
+
 @contextmanager
 def held(front: Front, bodies: Sequence[object]) -> Iterator[Counter[str]]:
     """`bodies` in flight, sent one after another; yields how many wait at each replica."""
@@ -203,6 +226,26 @@ def test_the_faster_instance_takes_more(
     asked_again(front)
     with held(front, [chat(f"{n} " * 300) for n in range(32)]) as waiting:
         assert waiting["s0"] == pytest.approx(slow, abs=1 if policy == "least-loaded" else 4)
+
+
+def test_new_prompts_are_divided_by_what_instances_serve(make_front: MakeFront) -> None:
+    front = make_front(
+        {("slow", "/slow"): ["s0"], ("fast", "/fast"): ["f0"]},
+        names=NAMES,
+        loads={
+            "slow": {**H100, "full_requests_per_second": 1.0},
+            "fast": {**H200, "full_requests_per_second": 4.0},
+        },
+    )
+    asked_again(front)
+    homes = [front.chosen(chat(f"{n} " * 1200)) for n in range(100)]
+    # A fifth; half of them would be as far away as 7 standard deviations.
+    assert 8 <= homes.count("s0") <= 32
+    front.reload()
+    asked_again(front)
+    # Another HAProxy, which knows no prompt, orders the instances alike.
+    again = [front.chosen(chat(f"{n} " * 1200)) for n in range(100)]
+    assert sum(one == other for one, other in zip(homes, again, strict=True)) >= 90
 
 
 @pytest.mark.parametrize("policy", ["prefix", "least-loaded", "power-of-two"])
