@@ -172,7 +172,9 @@ def _better(
     state: ReplanState, present: Prospect, memory: ReplanMemory, settings: ReplanSettings
 ) -> ReplanDecision:
     best = next((one for one in state.candidates if one.room and not memory.is_barred(one)), None)
-    if best is None or best.same_as(present):
+    if best is None:
+        return _keep(Why.BEST, f"{present.label} stays, no other fits. {state.missing}", present)
+    if best.same_as(present):
         return _keep(Why.BEST, f"{present.label} is the planner's choice", present)
     worth = gain(
         present, best, counting=state.counting, rate=state.rate, by_latency=state.by_latency

@@ -164,6 +164,8 @@ class LiveController:
     ) -> tuple[ModelState, tuple[str, ...], dict[str, float]]:
         """The policy's state, the instances that do not report, and the ages of reports."""
         self._series.see(now)
+        if around.learned is not None:
+            self._totals.begin_with(*around.learned)
         self._ran = {*(name for name in self._ran if name in around.living), *view.running}
         self._begun = now if self._begun is None else self._begun
         self._starts.look(now, view.target, view.running)

@@ -29,16 +29,21 @@ logger = logging.getLogger("ray.serve")
 
 _WAKE_SECONDS = 1.0
 _CLUSTER_SECONDS = 5.0
+_LEARNED_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """`living` are the replica ids of all instances whose actors live, draining ones included."""
+    """`living` are the replica ids of all instances whose actors live, draining ones included.
+
+    `learned` are ISL and OSL of the policy before this one, None where there was none lately.
+    """
 
     override: Override = NO_OVERRIDE
     room: int | None = None
     living: frozenset[str] = frozenset()
     problem: str | None = None
+    learned: tuple[float, float] | None = None
 
     def draining(self, ran: Collection[str], running: Collection[str]) -> int:
         """Instances that ran, live, and that Serve no longer calls running."""
@@ -51,6 +56,7 @@ class Surroundings:
     def __init__(self, app: str, placement: Placement, gpu: str, book: Book) -> None:
         self._app, self._placement, self._gpu, self._book = app, placement, gpu, book
         self._around = Around()
+        self._began = False
         self._status: ControlStatus | None = None
         self._shown: ControlStatus | None = None
         self._metrics = ControlMetrics()
@@ -76,6 +82,9 @@ class Surroundings:
     def turn(self) -> None:
         """Write what is due and read what may have changed; in the thread."""
         try:
+            if not self._began:
+                self._around = replace(self._around, learned=self._learned())
+                self._began = True
             self._write()
             override = store.read_override(self._app)
             around = replace(self._around, override=override, problem=None)
@@ -88,6 +97,14 @@ class Surroundings:
             self._around = replace(
                 self._around, room=None, problem=f"the cluster's tables cannot be read: {error}"
             )
+
+    def _learned(self) -> tuple[float, float] | None:
+        """From the status that is there before this policy writes its first one."""
+        found = (one for one in store.read_statuses() if one.app == self._app)
+        last = next(found, None)
+        if last is None or time.time() - last.seconds > _LEARNED_SECONDS:
+            return None
+        return last.isl, last.osl
 
     def _write(self) -> None:
         status, self._status = self._status, None

@@ -4,7 +4,8 @@ Lengths are means that forget over `_MEMORY` requests, starting from what was pl
 
     mean <- (mean x w + sum of the new) / (w + new),   w = min(requests seen, _MEMORY)
 
-The planned lengths count as `_PLANNED` requests. Context tokens that an engine does not report are
+The planned lengths count as `_PLANNED` requests, and so do those in their place that an earlier
+policy of the application had learned. Context tokens that an engine does not report are
 taken as decodes x (ISL + OSL / 2).
 """
 
@@ -36,7 +37,17 @@ class Totals:
     def __init__(self, isl: float, osl: float) -> None:
         self.isl, self.osl = isl, osl
         self._prompts = self._answers = _PLANNED
+        self._planned: tuple[float, float] | None = (isl, osl)
         self._last: dict[str, InstanceReport] = {}
+
+    def begin_with(self, isl: float, osl: float) -> None:
+        """These lengths in place of the planned ones; only the first call counts."""
+        if self._planned is None:
+            return
+        planned_isl, planned_osl = self._planned
+        self._planned = None
+        self.isl += (isl - planned_isl) * _PLANNED / self._prompts
+        self.osl += (osl - planned_osl) * _PLANNED / self._answers
 
     def since(self, reports: Mapping[str, InstanceReport], young: Collection[str]) -> Since:
         """What these reports add to the last ones; the first of a `young` instance is all new."""

@@ -213,6 +213,13 @@ def test_a_fallback_takes_fewer_and_the_number_comes_back_with_the_nodes() -> No
     assert decided == []
 
 
+def test_without_any_candidate_the_planners_refusal_is_said() -> None:
+    found, _ = replan(state(TP1, missing="target rate: no rate is given."), CALM, SETTINGS)
+    assert found.why is Why.BEST
+    assert "TP1 stays" in found.note
+    assert "no rate is given" in found.note
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -104,6 +104,15 @@ class World:
         return self.statuses[-1]
 
 
+def test_a_new_policy_begins_with_the_lengths_that_the_one_before_had_learned() -> None:
+    world = World()
+    world.run(1, 0.0)
+    assert world.status.isl == SETTINGS.isl
+    world.around = Around(learned=(900.0, 16.0))
+    world.run(2, 0.0)
+    assert (world.status.isl, world.status.osl) == (900.0, 16.0)
+
+
 def test_load_raises_the_number_and_its_end_lowers_it() -> None:
     world = World()
     world.run(60, 0.5 * CAPACITY)

@@ -36,6 +36,20 @@ def test_only_what_is_new_counts() -> None:
     assert totals.since({"a": LATER}, ()).measured.ttft_seconds is None
 
 
+def test_lengths_that_were_learned_before_take_the_place_of_the_planned_ones_once() -> None:
+    """After a change of the layout or of Serve's controller, requests are what they were."""
+    began = replace(FIRST, arrived=20, arrived_prompt_tokens=16000)
+    at_once, later = Totals(isl=64, osl=32), Totals(isl=64, osl=32)
+    at_once.begin_with(800.0, 16.0)
+    at_once.since({"a": began}, {"a"})
+    later.since({"a": began}, {"a"})
+    assert later.isl < 800
+    later.begin_with(800.0, 16.0)
+    later.begin_with(5.0, 5.0)
+    assert at_once.isl == later.isl == pytest.approx(800)
+    assert at_once.osl == pytest.approx(later.osl)
+
+
 def test_an_instance_that_came_later_counts_from_zero() -> None:
     totals = Totals(isl=10, osl=10)
     assert totals.since({"a": FIRST, "b": LATER}, ("b",)).measured.ended == 94
