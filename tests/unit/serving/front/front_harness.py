@@ -54,7 +54,7 @@ def backend(
         app_name=name,
         ingress_deployment_name="instance",
         servers=[
-            haproxy.ServerConfig(name=f"{name}-{one.name}", host="127.0.0.1", port=one.port)
+            haproxy.ServerConfig(name=f"{name}-{one.name}", host=one.host, port=one.port)
             for one in replicas
         ],
         fallback_server=haproxy.ServerConfig(name="proxy", host="127.0.0.1", port=proxy_port),

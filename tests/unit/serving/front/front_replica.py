@@ -57,6 +57,7 @@ class Replica:
     mode: str = "ok"
     health: int = 200
     key: str | None = None
+    host: str = "127.0.0.1"
     elsewhere: bool = False  # runs in another process
     frozen: bool = False
     load: dict[str, Any] = field(default_factory=dict)
@@ -70,7 +71,7 @@ class Replica:
     async def start(self) -> None:
         if self.elsewhere:
             return
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, self.host, self.port)
 
     async def kill(self) -> None:
         """As a dying process: no listener, every connection gone."""
