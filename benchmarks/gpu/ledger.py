@@ -73,9 +73,16 @@ class Ledger:
         return {record.part: record for record in found}
 
     def write(self, record: Record) -> None:
-        """Keep a record in the place of an earlier one of its part; whole or not at all."""
+        """Keep a record in the place of an earlier one of its part; whole or not at all.
+
+        What was found is kept where a later try finds nothing.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"{record.part}.json"
+        if record.status is not Status.DONE and file.is_file():
+            before = record_from_json(file.read_text(encoding="utf-8"), str(file))
+            if before.status is Status.DONE:
+                return
         beside = file.with_suffix(".new")
         beside.write_text(record_to_json(record), encoding="utf-8")
         beside.replace(file)

@@ -58,7 +58,9 @@ def engine_processes(server: Server) -> list[psutil.Process]:
 
 
 def _is_engine(process: psutil.Process) -> bool:
+    """A child of the replica's, or the actor of a DP rank, which is its engine."""
     try:
-        return "EngineCore" in " ".join(process.cmdline())
+        line = " ".join(process.cmdline())
+        return "EngineCore" in line or "DpRankActor" in line
     except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
         return False

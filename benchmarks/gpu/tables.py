@@ -102,14 +102,23 @@ def error_table(results: Sequence[EngineResult]) -> str:
     return markdown(header, rows)
 
 
+def _place(rank: Mapping[str, int]) -> str:
+    """A rank and its GPU: instance 1, DP rank 2, rank 0: GPU 6; the first go without saying."""
+    names = (("instance", "instance"), ("DP rank", "dp_rank"))
+    before = [f"{name} {rank[key]}, " for name, key in names if rank[key]]
+    return f"{''.join(before)}rank {rank['rank']}: GPU {rank['gpu']}"
+
+
 def product_table(records: Sequence[Record]) -> str:
     """Starts in seconds, and who has which GPU."""
     rows = []
     for record in records:
         found = record.result
         first, second = found["bare_start_seconds"]
-        ranks = ", ".join(f"rank {r['rank']}: GPU {r['gpu']}" for r in found["ranks"])
-        visible = {str(one["cuda_visible_devices"]) for one in found["engines"]}
+        ranks = ", ".join(map(_place, found["ranks"]))
+        # An engine that is an actor has its GPUs set after its start, where nobody sees it.
+        seen = [one["cuda_visible_devices"] for one in found["engines"]]
+        visible = {devices for devices in seen if devices is not None} or {"-"}
         strangers = sum(not one["is_the_servers"] for one in found["gpu_processes"])
         rows.append(
             (

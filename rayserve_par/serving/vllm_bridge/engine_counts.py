@@ -65,7 +65,7 @@ class CountingStatLogger(StatLoggerBase):
             return
         probes = []
         for request in iteration_stats.finished_requests:
-            if str(getattr(request, "request_id", None)).startswith(PROBE_PREFIX):
+            if str(request.request_id).startswith(PROBE_PREFIX):
                 probes.append(request.e2e_latency)
                 continue
             counters.on_ended(

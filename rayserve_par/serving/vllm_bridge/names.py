@@ -7,7 +7,8 @@ from typing import Any
 
 from rayserve_par.errors import RefusedError
 
-_HOMES: dict[str, tuple[str, ...]] = {
+# Newer homes come first.
+HOMES: dict[str, tuple[str, ...]] = {
     "make_arg_parser": (
         "vllm.entrypoints.launchers.cli_args",
         "vllm.entrypoints.openai.cli_args",
@@ -33,7 +34,7 @@ def find_vllm_name(name: str) -> Any:
     Raises:
         RefusedError: none of the known homes has it; the message lists them.
     """
-    for home in _HOMES[name]:
+    for home in HOMES[name]:
         try:
             module = importlib.import_module(home)
         except ModuleNotFoundError:
@@ -42,5 +43,5 @@ def find_vllm_name(name: str) -> Any:
             return getattr(module, name)
     raise RefusedError(
         f"This vLLM has no {name} in any of the modules where the known releases keep it: "
-        f"{', '.join(_HOMES[name])}. rayserve-par works with vLLM 0.25 to 0.32."
+        f"{', '.join(HOMES[name])}. rayserve-par works with vLLM 0.25 to 0.32."
     )

@@ -71,7 +71,7 @@ class InstanceStatLogger(StatLoggerBase):
                     ttfts_seconds.remove(request.e2e_latency)
                 continue
             self._listeners.on_finished(
-                getattr(request, "request_id", None),
+                request.request_id,
                 request.num_prompt_tokens,
                 request.num_generation_tokens,
             )
@@ -97,8 +97,7 @@ def _ended(request: FinishedRequestStats) -> EndedRequest:
 
 
 def _is_probe(request: FinishedRequestStats) -> bool:
-    # Release 0.25 does not carry the id; there our questions count as requests.
-    return str(getattr(request, "request_id", None)).startswith(PROBE_PREFIX)
+    return str(request.request_id).startswith(PROBE_PREFIX)
 
 
 def _with_node(wrapper: type[Any], node: str) -> type[Any]:

@@ -74,6 +74,14 @@ def test_a_record_survives_its_file(tmp_path: Path) -> None:
     assert [file.name for file in ledger.folder.iterdir()] == ["calibrate.json"]
 
 
+@pytest.mark.parametrize("later", [Status.FAILED, Status.SKIPPED])
+def test_a_later_try_that_finds_nothing_loses_nothing(tmp_path: Path, later: Status) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write(record("calibrate"))
+    ledger.write(record("calibrate", later))
+    assert ledger.records() == {"calibrate": record("calibrate")}
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"status": "done"}', '{"status": "great"}'])
 def test_another_json_file_in_the_folder_is_refused_by_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "notes.json").write_text(text)

@@ -27,7 +27,7 @@ from benchmarks.gpu.report import (
     profile_of,
     report_text,
 )
-from benchmarks.gpu.tables import error_table, memory_table, times_table
+from benchmarks.gpu.tables import error_table, memory_table, product_table, times_table
 from rayserve_par.errors import RefusedError
 from rayserve_par.hardware.profile_json import profile_from_json
 from rayserve_par.planning import Layout
@@ -74,6 +74,21 @@ def test_a_table_shows_measured_predicted_and_the_error() -> None:
         "| Model TP2 | 50.00 / 40.00 / 45.00 | 1000.00 / 800.00 / 1100.00 "
         "| 2000.00 / 2200.00 / 2000.00 |"
     )
+
+
+def test_the_table_of_starts_tells_ranks_apart() -> None:
+    record = records()["product-tp1"]
+    places = [
+        {"instance": 0, "dp_rank": 0, "rank": 0, "bundle": 0, "gpu": 0},
+        {"instance": 0, "dp_rank": 1, "rank": 0, "bundle": 1, "gpu": 1},
+        {"instance": 1, "dp_rank": 0, "rank": 1, "bundle": 0, "gpu": 3},
+    ]
+    engines = [{"process": "ray::DpRankActor.run", "cuda_visible_devices": None}]
+    row = product_table(
+        [replace(record, result={**record.result, "ranks": places, "engines": engines})]
+    ).splitlines()[-1]
+    told = "| rank 0: GPU 0, DP rank 1, rank 0: GPU 1, instance 1, rank 1: GPU 3 | - | 0 | yes |"
+    assert row.endswith(told)
 
 
 def test_the_recorded_engines_are_predicted() -> None:
