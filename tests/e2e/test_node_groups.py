@@ -16,24 +16,19 @@ from typing import Any
 
 import httpx
 import pytest
-from rich.console import Console
 
-from rayserve_par.cli.bring_up import bring_up, wait_for_front
-from rayserve_par.control.config_file import ConfiguredApp, ServeConfig
 from rayserve_par.control.live.gpu_view import read_gpu_view
 from rayserve_par.serving.cluster_view import gpu_kinds
-from rayserve_par.serving.config import parse_args
 from tests.e2e.conftest import Deployer
 from tests.e2e.open_load import OpenLoad
+from tests.e2e.two_kinds import KIND, deployed_on_two_kinds
 from tests.e2e.waiting import wait_until
 
 pytestmark = pytest.mark.engine
 
-KIND = {"slow": "logical-cpu", "fast": "H100"}
 STEP_SECONDS = {"slow": 0.06, "fast": 0.02}
 ANSWER_TOKENS = {"slow": 8, "fast": 12}
 APP_OF = {tokens: app for app, tokens in ANSWER_TOKENS.items()}
-EXTRA_NODE = "node-of-another-kind"
 RECOVERY_SECONDS = 90.0
 
 
@@ -54,24 +49,8 @@ def args_of(app: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def deployed(deployer: Deployer) -> Iterator[None]:
-    deployer.delete()
-    deployer.cluster.add_node(EXTRA_NODE, "H100")
-    document = deployer.document({})
-    [template] = document["applications"]
-    document["applications"] = [
-        {**template, "name": app, "route_prefix": f"/{app}", "args": args_of(app)} for app in KIND
-    ]
-    apps = tuple(ConfiguredApp(app, f"/{app}", parse_args(args_of(app), app), {}) for app in KIND)
-    config = ServeConfig(path=os.devnull, document=document, apps=apps)  # type: ignore[arg-type]
-    console = Console(highlight=False)
-    bring_up(console, deployer.client, config, document)
-    for app in apps:
-        wait_for_front(console, deployer.url, app)
-    yield
-    deployer.client.delete(list(KIND))
-    wait_until(lambda: deployer.gpus_free() == deployer.gpus_total(), 120)
-    deployer.cluster.kill_node(EXTRA_NODE)
-    wait_until(lambda: set(gpu_kinds().values()) == {"logical-cpu"}, 60)
+    with deployed_on_two_kinds(deployer, args_of):
+        yield
 
 
 def ask(deployer: Deployer, number: int) -> tuple[int, str]:

@@ -59,7 +59,10 @@ def correct_files(config_file: Path, settings: FrontSettings) -> None:
 def _pools(apps: Sequence[App], file: Path) -> tuple[Pool, ...]:
     known = from_text(file.read_text("utf-8")) if file.exists() else {}
     said = said_by(apps, known)
-    _write(file, as_text(said))
+    # Whole or not at all: a launcher that is ended in between must not keep the next from starting.
+    written = file.with_suffix(".new")
+    _write(written, as_text(said))
+    written.replace(file)
     return pools_of(apps, said)
 
 

@@ -19,6 +19,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import cycle, islice
 from typing import Any
 
 from rayserve_par.serving.admission.paths import STATUS_PATH
@@ -27,7 +28,7 @@ from rayserve_par.serving.front.serve_config import App, Instance, sections
 
 _ENDING = "-via-ingress-request-router"
 _TIMEOUT_SECONDS = 1.0
-_MOST_ASKED = 2
+_TIMES_ASKED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def with_pools(config: str, pools: Sequence[Pool]) -> str:
 def said_by(apps: Sequence[App], known: Mapping[str, Said]) -> dict[str, Said]:
     """What each application's instances say; those whose word is known are not asked again.
 
-    One application is in no pool and not asked. Takes 2 s at the most.
+    One application is in no pool and not asked. Takes 3 s at the most.
     """
     if len(apps) < 2:
         return dict(known)
@@ -97,7 +98,7 @@ def said_by(apps: Sequence[App], known: Mapping[str, Said]) -> dict[str, Said]:
 def _said_by(app: App, known: Said | None) -> Said | None:
     if known is not None and any(one.name == known.server for one in app.instances):
         return known
-    for instance in app.instances[:_MOST_ASKED]:
+    for instance in islice(cycle(app.instances), _TIMES_ASKED):
         found = _ask(app, instance)
         if found is not None:
             return found

@@ -59,14 +59,14 @@ def test_what_was_said_is_kept_as_text() -> None:
 
 
 @contextmanager
-def answering(status: int, body: bytes) -> Iterator[tuple[int, list[str]]]:
-    """A port, and the paths that were asked there."""
+def answering(status: int, body: bytes, fail_first: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """A port, and the paths that were asked there; the first so many are answered 503."""
     paths: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             paths.append(self.path)
-            self.send_response(status)
+            self.send_response(503 if len(paths) <= fail_first else status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -105,6 +105,14 @@ def test_an_application_is_asked_once_while_the_one_who_answered_is_there() -> N
         assert said_by([app("a", other), B], known)["http-a"].node_group == "L4"
         # What is gone is forgotten.
         assert said_by([B, C], known) == {}
+
+
+def test_an_instance_that_does_not_answer_at_once_is_asked_again() -> None:
+    with answering(200, document("H100"), fail_first=2) as (port, paths):
+        assert said_by([app("a", port), B], {})["http-a"].node_group == "H100"
+        assert len(paths) == 3
+    with answering(200, document("H100"), fail_first=1) as (port, _):
+        assert said_by([app("a", free_port(), port), B], {}) == {}
 
 
 def test_one_application_alone_is_not_asked() -> None:

@@ -179,9 +179,17 @@ def test_with_holding_a_pool_without_an_instance_waits_and_one_with_any_does_not
     front.loop.run(replica(front, "f0").kill())
     front.apps["fast", "/fast"] = []
     front.reload()
-    wait_until(lambda: front.chat(chat()).status == 200, "HAProxy has seen it")
-    assert front.chosen(chat()) == "proxy"
-    assert replica(front, "proxy").requests[-1].target == "/fast/v1/chat/completions"
+    proxy = replica(front, "proxy")
+
+    def held_for_the_first() -> bool:
+        """Any of the two until both are known to have ended."""
+        return (
+            front.chat(chat()).status == 200
+            and proxy.requests[-1].target == "/fast/v1/chat/completions"
+        )
+
+    wait_until(held_for_the_first, "HAProxy has seen it")
+    assert {front.chosen(chat(f"{n} " * 300)) for n in range(8)} == {"proxy"}
 
 
 @contextmanager
