@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import ray
 
+from rayserve_par.control.live import store
+from rayserve_par.control.live.records import NO_OVERRIDE, Override
 from tests.e2e.conftest import APP, Deployer
 from tests.e2e.controlled import CONTROLLER, Controlled, Streams
 from tests.e2e.waiting import wait_until
@@ -30,20 +31,15 @@ ARGS: dict[str, Any] = {
 }
 
 
-def kill_serves_controller() -> None:
-    from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
-
-    controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
-    ray.kill(controller, no_restart=False)
-
-
 @pytest.fixture
 def full(deployer: Deployer) -> Iterator[Controlled]:
-    """Two nodes of two GPUs."""
+    """Two nodes of two GPUs, and nothing known of the application."""
     deployer.delete()
+    store.forget(APP)
     made = Controlled(deployer)
     yield made
     made.delete()
+    store.forget(APP)
 
 
 @pytest.fixture(scope="module")
@@ -69,28 +65,16 @@ def test_where_no_gpu_is_free_one_instance_after_the_other_is_replaced(full: Con
 
 
 def test_a_roll_out_goes_on_when_the_re_planner_dies(full: Controlled) -> None:
+    # It would begin before the application is seen to run, and be over before it is killed.
+    store.write_override(APP, Override(paused=True))
     full.deploy({**ARGS, "num_replicas": 2, "replanned": {"pp": 2, "instances": 2}})
     with Streams(full.deployer.url) as load:
+        store.write_override(APP, NO_OVERRIDE)
         wait_until(lambda: full.acted() == ["change"], SECONDS)
         os.kill(int(full.replica(CONTROLLER)["pid"]), signal.SIGKILL)
         wait_until(lambda: full.acted() == ["change", "count"], SECONDS)
         assert full.layouts == ["TP2", "TP2"]
     assert load.lost == []
-    assert load.whole > 0
-
-
-def test_a_roll_out_goes_on_when_serves_controller_dies(full: Controlled) -> None:
-    """What drained already is running again to Serve, which may stop the other one, too."""
-    full.deploy({**ARGS, "num_replicas": 2, "replanned": {"pp": 2, "instances": 2}})
-    with Streams(full.deployer.url) as load:
-        wait_until(lambda: full.acted() == ["change"], SECONDS)
-        kill_serves_controller()
-        killed = time.monotonic()
-        wait_until(lambda: full.acted() == ["change", "count"], SECONDS)
-        assert full.layouts == ["TP2", "TP2"]
-    print("refused, seconds after the kill:", [round(one - killed, 1) for one in load.refused])
-    # No stream that has begun is cut; what is refused may be sent again.
-    assert len(load.lost) == len(load.refused), load.lost
     assert load.whole > 0
 
 
