@@ -229,7 +229,7 @@ def exhaustive(placement: Placement, slots: tuple[int, ...]) -> int:
     return most(tuple(sorted(slots)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.lists(st.integers(0, 4), min_size=1, max_size=4),
     st.integers(1, 4),
@@ -242,7 +242,7 @@ def test_capacity_is_exact(slots: list[int], groups: int, strategy: str) -> None
     assert capacity(placement, slots) == exhaustive(placement, tuple(slots))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=6),
     st.integers(1, 4),

@@ -177,7 +177,7 @@ def test_ten_thousand_gpus_do_not_explode(name: str) -> None:
         assert found.legal[0] == Layout()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from(sorted(MODELS)),
     st.sampled_from(gpu_names()),

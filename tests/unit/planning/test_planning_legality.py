@@ -363,7 +363,7 @@ def test_other_engines_mix_what_vllm_does_not(layout: Layout) -> None:
     assert illegal(MODELS[DEEPSEEK], layout, H200, engine="trtllm") == ()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(sorted(MODELS) + published_names()),
     st.sampled_from([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 36, 64, 72]),
@@ -396,7 +396,7 @@ def test_the_parts_of_a_legal_layout_sum_to_the_whole(
                 assert part.parameters * ranks == matrix.parameters, matrix.name
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from(sorted(MODELS)),
     st.sampled_from(gpu_names()),

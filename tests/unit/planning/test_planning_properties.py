@@ -111,7 +111,7 @@ def not_worse(after: Plan, before: Plan) -> bool:
     return loss(after) <= (limited, cramped, 1.031 * figure)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(models, groups, targets, workloads, st.integers(1, 40))
 def test_more_nodes_never_make_the_best_plan_worse(
     model: ModelSpec, group: NodeGroup, target: Target, served: Workload, more: int
@@ -128,7 +128,7 @@ def test_more_nodes_never_make_the_best_plan_worse(
         assert after.instances >= before.instances
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(models, groups, targets, lengths)
 def test_a_chosen_plan_is_legal_fits_and_round_trips(
     model: ModelSpec, group: NodeGroup, target: Target, length: int | None
@@ -153,7 +153,7 @@ def test_a_chosen_plan_is_legal_fits_and_round_trips(
     assert plan_from_json(plan_to_json(found)) == found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(models, groups, targets, workloads)
 def test_the_layout_taken_meets_the_limits_if_any_in_its_scope_does(
     model: ModelSpec, group: NodeGroup, target: Target, served: Workload
@@ -173,7 +173,7 @@ def test_the_layout_taken_meets_the_limits_if_any_in_its_scope_does(
         assert one.spread.instances * one.gpus_taken <= group.gpus + 1e-6
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(models, groups, targets, lengths)
 def test_asking_for_what_auto_takes_gives_the_same_layout(
     model: ModelSpec, group: NodeGroup, target: Target, length: int | None
@@ -194,7 +194,7 @@ def test_asking_for_what_auto_takes_gives_the_same_layout(
     assert (again.point, again.runner_ups) == (auto.point, auto.runner_ups)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     models,
     groups,
@@ -223,7 +223,7 @@ def test_an_explicit_layout_is_obeyed_or_refused(
         assert found.nodes_per_instance == found.layout.tp_groups * width <= group.nodes
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     models,
     st.lists(groups, min_size=2, max_size=3, unique_by=lambda group: group.name),
@@ -263,7 +263,7 @@ def test_several_groups_give_the_best_of_each(
         assert not roomy or taken.gpus_taken == min(one.gpus_taken for one in roomy)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(models, groups, st.floats(0.01, 50), st.floats(1, 20))
 def test_a_higher_rate_never_needs_fewer_gpus(
     model: ModelSpec, group: NodeGroup, rate: float, factor: float
@@ -280,7 +280,7 @@ def test_a_higher_rate_never_needs_fewer_gpus(
     assert high is None or (low is not None and low <= high)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(models, groups, st.integers(2, 800), st.integers(0, 200))
 def test_a_longer_prompt_never_lowers_ttft(
     model: ModelSpec, group: NodeGroup, isl: int, more: int

@@ -125,7 +125,7 @@ SPLITS = st.builds(
 VERSIONS = st.sampled_from([(0, 11), (0, 19), (0, 25), (0, 32)])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(sorted(ALL)),
     SPLITS,
@@ -155,7 +155,7 @@ def test_bytes_never_exceed_memory(
             assert found.fits(tokens) == (headroom > 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(sorted(ALL)),
     SPLITS,
@@ -187,7 +187,7 @@ def test_more_memory_never_yields_fewer_tokens(
     assert tokens(utilization, gib) >= base
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(ALL)), SPLITS, st.integers(1, 200_000), st.integers(0, 200_000))
 def test_longer_requests_never_fit_more_often(
     name: str, split: RankSplit, tokens: int, more: int

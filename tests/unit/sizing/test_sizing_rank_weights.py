@@ -187,7 +187,7 @@ SPLITS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(sorted(MODELS)), SPLITS)
 def test_the_parts_of_all_ranks_hold_the_whole(name: str, split: RankSplit) -> None:
     """Every rank of a stage holds the same, and together no less than the model (or dp of it)."""
@@ -201,7 +201,7 @@ def test_the_parts_of_all_ranks_hold_the_whole(name: str, split: RankSplit) -> N
         assert together[part] >= copies * size * (1 - 1e-9), part
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(MODELS)), st.integers(1, 8))
 def test_stages_of_one_rank_sum_to_the_whole(name: str, pp: int) -> None:
     """PP alone repeats a tied embedding and rounds the vocabulary, and adds decoding's copies."""

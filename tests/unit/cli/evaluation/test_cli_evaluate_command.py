@@ -236,7 +236,7 @@ _json = st.recursive(
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_measured_fields_change_no_prediction(
     forecaster: Forecaster, kind: Kind, data: st.DataObject
@@ -254,7 +254,7 @@ def test_measured_fields_change_no_prediction(
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_no_row_stops_the_others(forecaster: Forecaster, kind: Kind, data: st.DataObject) -> None:
     row = dict(ROWS[kind])

@@ -191,7 +191,7 @@ def test_applications_beyond_the_room_are_counted_and_troubled_ones_come_first()
     assert "more applications" in shown
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     width=st.integers(60, 200),
     height=st.integers(12, 80),

@@ -126,7 +126,7 @@ def stretched(levels: list[float]) -> list[float]:
     return [levels[n * len(levels) // 600] for n in range(600)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LOADS, COUNTS, COUNTS, st.integers(0, 5), st.integers(5, 60), st.integers(0, 3000))
 def test_never_outside_the_limits(
     levels: list[float], ready: int, room: int, least: int, most: int, waiting: int
@@ -139,7 +139,7 @@ def test_never_outside_the_limits(
         assert decision.wanted >= min(least, ready + room)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(0, 30), st.floats(1, 2), st.integers(0, 40))
 def test_more_load_never_wants_fewer(load: float, factor: float, ready: int) -> None:
     less = policy(1, 100).decide(state(flat(load), ready), None)[0]
@@ -147,7 +147,7 @@ def test_more_load_never_wants_fewer(load: float, factor: float, ready: int) -> 
     assert more.wanted >= less.wanted
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0.1, 30), st.integers(1, 40))
 def test_what_was_carried_out_is_enough(load: float, ready: int) -> None:
     first = policy(1, 100).decide(state(flat(load), ready), None)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rayserve_par.control.decide.change_way import Way, first_step
@@ -81,7 +81,6 @@ def carried_out(seen: ReplanState, memory: ReplanMemory) -> tuple[list[Action], 
     return found, seen
 
 
-@settings(deadline=None)
 @given(states())
 def test_constant_cluster_and_load_see_at_most_one_change(seen: ReplanState) -> None:
     actions, _ = carried_out(seen, ReplanMemory())

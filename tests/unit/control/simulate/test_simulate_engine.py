@@ -113,7 +113,7 @@ REQUESTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(REQUESTS, st.integers(3300, 9000), st.integers(1, 40), st.integers(64, 4096))
 def test_memory_is_never_exceeded_and_everything_ends(
     drawn: list[tuple[float, int, int]], kv_tokens: int, sequences: int, budget: int

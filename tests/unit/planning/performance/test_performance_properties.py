@@ -21,7 +21,7 @@ contexts = st.integers(1, 100_000)
 ALMOST = 1 + 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(predictors(), batches, contexts)
 def test_the_parts_of_a_step_sum_to_the_total(found: Predictor, batch: int, context: int) -> None:
     time = found.decode_time(batch=batch, context_tokens=context)
@@ -35,7 +35,7 @@ def test_the_parts_of_a_step_sum_to_the_total(found: Predictor, batch: int, cont
     assert (time.communication == 0) == alone
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(predictors(), batches, contexts, st.integers(0, 512), st.integers(0, 100_000))
 def test_a_step_is_no_shorter_with_more_sequences_or_context(
     found: Predictor, batch: int, context: int, more: int, longer: int
@@ -47,13 +47,13 @@ def test_a_step_is_no_shorter_with_more_sequences_or_context(
     assert time <= farther * ALMOST
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(predictors(), st.integers(2, 60_000), st.integers(0, 60_000))
 def test_a_prefill_is_no_shorter_with_more_tokens(found: Predictor, tokens: int, more: int) -> None:
     assert found.prefill_seconds(tokens) <= found.prefill_seconds(tokens + more) * ALMOST
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(predictors(), st.integers(2, 20_000), st.integers(1, 2000), st.integers(1, 512), st.data())
 def test_the_operating_point_adds_up(
     found: Predictor, isl: int, osl: int, streams: int, data: st.DataObject
@@ -73,7 +73,7 @@ def test_the_operating_point_adds_up(
         assert point.running <= max(dp, dp * room / (isl + osl)) * ALMOST
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(predictors(), st.integers(2, 8000), st.integers(1, 1000), batches, st.integers(0, 512))
 def test_more_streams_never_lower_ttft_or_tpot(
     found: Predictor, isl: int, osl: int, streams: int, more: int
@@ -84,7 +84,7 @@ def test_more_streams_never_lower_ttft_or_tpot(
     assert fewer.tpot_seconds <= busier.tpot_seconds * ALMOST
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(predictors(), st.integers(2, 8000), st.integers(1, 1000), batches)
 def test_full_kv_memory_never_raises_tpot(
     found: Predictor, isl: int, osl: int, streams: int
@@ -101,7 +101,7 @@ def test_full_kv_memory_never_raises_tpot(
         assert full.ttft_seconds > rounds * osl * full.tpot_seconds
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(predictors(), st.integers(1, 4096), st.integers(1, 4096))
 def test_expert_bytes_never_exceed_all_experts(
     found: Predictor, sequences: int, new_tokens: int
@@ -122,7 +122,7 @@ def test_expert_bytes_never_exceed_all_experts(
     assert work.expert_bytes <= hit_by_all * ALMOST
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(models, gpus, engines, constants(), st.sampled_from([2, 4]), st.booleans(), contexts)
 def test_stages_do_not_lower_the_latency_of_one_stream(
     model: ModelSpec,
@@ -143,7 +143,7 @@ def test_stages_do_not_lower_the_latency_of_one_stream(
     assert one.prefill_seconds(1000) <= several.prefill_seconds(1000)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(models, gpus, constants(), batches, contexts)
 def test_tp_lowers_the_dense_part_and_no_more_than_by_its_ranks(
     model: ModelSpec, gpu: Gpu, given_constants: Constants, batch: int, context: int
@@ -163,7 +163,7 @@ def test_tp_lowers_the_dense_part_and_no_more_than_by_its_ranks(
         assert after.communication > before.communication
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(models.filter(lambda one: one.is_moe), gpus, constants(), batches, st.integers(2, 4))
 def test_experts_over_nodes_are_never_faster_than_on_one(
     model: ModelSpec, gpu: Gpu, given_constants: Constants, batch: int, nodes: int
@@ -179,7 +179,7 @@ def test_experts_over_nodes_are_never_faster_than_on_one(
     assert (over.dense, over.experts) == (on_one.dense, on_one.experts)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(0, 10), st.floats(1e-6, 10), st.floats(1, 8))
 def test_a_roofline_is_between_maximum_and_sum(memory: float, compute: float, power: float) -> None:
     found = roofline(memory, compute, power)

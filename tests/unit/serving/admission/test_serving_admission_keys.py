@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -35,7 +35,6 @@ def text(*names: str) -> str:
     return yaml.safe_dump({"keys": [{"name": name, "sha256": hash_of(name)} for name in names]})
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(min_size=1), unique=True, min_size=1), st.text())
 def test_a_key_is_found_by_its_secret_and_by_no_other(secrets: list[str], other: str) -> None:
     keys = KeySet(entry(f"k{index}", secret) for index, secret in enumerate(secrets))

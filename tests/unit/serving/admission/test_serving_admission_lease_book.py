@@ -31,7 +31,6 @@ class Holder:
         self.spent = 0
 
 
-@settings(deadline=None)
 @given(STEPS, st.sampled_from([SLOTS, BUCKET]))
 def test_leases_never_exceed_the_limit_and_room_is_never_refused(
     steps: list[tuple[str, str, int, float]], spec: PoolSpec
@@ -70,7 +69,6 @@ def test_leases_never_exceed_the_limit_and_room_is_never_refused(
         assert spent <= spec.capacity + spec.refill_per_second * now
 
 
-@settings(deadline=None)
 @given(st.lists(st.floats(-1e6, 1e9), max_size=30))
 def test_no_jump_of_the_clock_frees_a_lease_or_fills_a_bucket_beyond_its_pace(
     jumps: list[float],
@@ -121,7 +119,7 @@ def test_a_limit_that_changes_moves_the_room() -> None:
     assert book.ask(0.0, "b", PoolSpec(SLOTS.name, 4), 1).amount == 0
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 6), st.integers(2, 5), st.randoms(use_true_random=False))
 def test_no_holder_starves_while_others_are_greedy(
     capacity: int, count: int, random: Random

@@ -38,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lua")
 
 
-@hypothesis_settings(max_examples=10, deadline=None)
+@hypothesis_settings(max_examples=10)
 @given(
     documents=st.lists(st.dictionaries(_NAMES, _VALUES, max_size=5), min_size=1, max_size=20),
     ascii_only=st.booleans(),
@@ -153,7 +153,7 @@ def test_a_string_at_the_top_is_found(folder: Path, text: str, found: str | None
     assert f"={found or 'nil'}" in lua(folder, script).split("\n")
 
 
-@hypothesis_settings(max_examples=10, deadline=None)
+@hypothesis_settings(max_examples=10)
 @given(
     documents=st.lists(
         st.dictionaries(_NAMES, _VALUES, max_size=4).flatmap(
