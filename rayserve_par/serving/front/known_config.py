@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rayserve_par.serving.front.serve_config import front_port, read_apps
+from rayserve_par.serving.front.whole_files import write_whole
 
 
 def known_config(config: str, known_file: Path, *, taking_over: bool) -> str:
@@ -23,7 +24,7 @@ def known_config(config: str, known_file: Path, *, taking_over: bool) -> str:
         RefusedError: no frontend binds a port.
     """
     if read_apps(config):
-        known_file.write_text(config, encoding="utf-8", newline="")
+        write_whole(known_file, config)
         return config
     if not taking_over or not known_file.exists():
         return config

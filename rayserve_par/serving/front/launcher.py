@@ -24,6 +24,7 @@ from rayserve_par.serving.front.kept_servers import keep_servers, servers_of
 from rayserve_par.serving.front.known_config import known_config
 from rayserve_par.serving.front.pools import Pool, as_text, from_text, pools_of, said_by
 from rayserve_par.serving.front.serve_config import App, read_apps
+from rayserve_par.serving.front.whole_files import write_whole
 from rayserve_par.settings import load_settings
 
 _SERVE_ERROR_FILE = re.compile(r"^\s*errorfile 50[234] (\S+)\s*$", re.MULTILINE)
@@ -44,30 +45,23 @@ def correct_files(config_file: Path, settings: FrontSettings) -> None:
         taking_over=living_stand_in(settings.folder) is not None,
     )
     config = keep_servers(config, last)
-    _write(servers_file, json.dumps(servers_of(config)))
+    write_whole(servers_file, json.dumps(servers_of(config)))
     apps = read_apps(config)
     pools = _pools(apps, settings.folder / "pools.json")
     corrected = corrected_config(config, settings, pools)
     for error_file in set(_SERVE_ERROR_FILE.findall(config)):
-        _write(Path(error_file), UNAVAILABLE.response)
-    _write(settings.folder / "400.http", MALFORMED.response)
-    _write(settings.folder / "408.http", TOO_SLOW.response)
-    _write(settings.lua_settings_file, settings.lua_settings(apps, pools))
-    _write(config_file, corrected)
+        write_whole(Path(error_file), UNAVAILABLE.response)
+    write_whole(settings.folder / "400.http", MALFORMED.response)
+    write_whole(settings.folder / "408.http", TOO_SLOW.response)
+    write_whole(settings.lua_settings_file, settings.lua_settings(apps, pools))
+    write_whole(config_file, corrected)
 
 
 def _pools(apps: Sequence[App], file: Path) -> tuple[Pool, ...]:
     known = from_text(file.read_text("utf-8")) if file.exists() else {}
     said = said_by(apps, known)
-    # Whole or not at all: a launcher that is ended in between must not keep the next from starting.
-    written = file.with_suffix(".new")
-    _write(written, as_text(said))
-    written.replace(file)
+    write_whole(file, as_text(said))
     return pools_of(apps, said)
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8", newline="")
 
 
 def real_haproxy() -> str:
