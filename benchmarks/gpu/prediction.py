@@ -183,5 +183,6 @@ def mean_errors(results: Iterable[EngineResult], what: str) -> tuple[int, float,
 
 
 def unseen(results: Sequence[EngineResult]) -> list[EngineResult]:
-    """The engines that the profile was not made of."""
-    return [one for one in results if not one.in_profile]
+    """The engines of models and layouts that the profile was not made of."""
+    seen = {(one.model, one.layout) for one in results if one.in_profile}
+    return [one for one in results if (one.model, one.layout) not in seen]
