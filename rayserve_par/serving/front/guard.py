@@ -2,8 +2,8 @@
 
 Serve notices a dead HAProxy after three failed questions and then starts another, which leaves the
 port without a listener for 6 to 7 s. The guard is a process of its own, forked before the launcher
-becomes HAProxy, which gets a process group of its own: Ray ends a dead worker's group, and HAProxy's
-streams need no manager. The guard sleeps until the kernel tells it of a death:
+becomes HAProxy, which gets a process group of its own: Ray ends a dead worker's group, and
+HAProxy's streams need no manager. The guard sleeps until the kernel tells it of a death:
 
 - HAProxy ended and another was launched since (Serve reloads so): nothing to do.
 - HAProxy ended alone: the same command is started again at once, on the same ports but without the
@@ -95,7 +95,7 @@ def living_stand_in(folder: Path) -> int | None:
 def stand_by(command: Sequence[str], folder: Path) -> None:
     """Fork the guard of this process, which is about to become HAProxy with `command`."""
     manager = os.getppid()
-    # No session: with Linux's autogroups HAProxy would have as much of a busy machine as all of Ray.
+    # Not a session: in an autogroup of Linux's it would get as much of the cores as all of Ray.
     os.setpgid(0, 0)
     watched = Watched(os.getpid(), manager, _parent(manager), tuple(command), folder)
     watched.last_file.write_text(str(watched.haproxy), encoding="utf-8")
