@@ -6,7 +6,6 @@ Serve, HAProxy and replicas: one carries 5.4 requests a second within the target
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,17 +14,14 @@ from typing import Any
 import pytest
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
-from rich.console import Console
 
-from rayserve_par.cli.bring_up import bring_up, wait_for_front
-from rayserve_par.control.config_file import ConfiguredApp, ServeConfig
 from rayserve_par.control.live import store
 from rayserve_par.control.live.records import ControlStatus
-from rayserve_par.serving.config import parse_args
 from tests.e2e.conftest import Deployer
 from tests.e2e.gpu_watch import GpuWatch
 from tests.e2e.mock_times import SMALL_ENGINE
 from tests.e2e.open_load import OpenLoad
+from tests.e2e.several_apps import deployed_apps
 from tests.e2e.waiting import wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]
@@ -65,26 +61,8 @@ def args_of(app: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", autouse=True)
 def deployed(deployer: Deployer) -> Iterator[None]:
-    deployer.delete()
-    document = deployer.document({})
-    [template] = document["applications"]
-    document["applications"] = [
-        {**template, "name": app, "route_prefix": f"/{app}", "args": args_of(app)}
-        for app in PRIORITY
-    ]
-    apps = tuple(
-        ConfiguredApp(app, f"/{app}", parse_args(args_of(app), app), {}) for app in PRIORITY
-    )
-    config = ServeConfig(path=os.devnull, document=document, apps=apps)  # type: ignore[arg-type]
-    console = Console(highlight=False)
-    bring_up(console, deployer.client, config, document)
-    for app in apps:
-        wait_for_front(console, deployer.url, app)
-    yield
-    deployer.client.delete(list(PRIORITY))
-    wait_until(lambda: deployer.gpus_free() == deployer.gpus_total(), 120)
-    for app in PRIORITY:
-        store.forget(app)
+    with deployed_apps(deployer, {app: args_of(app) for app in PRIORITY}):
+        yield
 
 
 @pytest.fixture(autouse=True)

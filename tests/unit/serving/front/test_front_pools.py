@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from front_harness import Front
+from front_held import held
 from front_replica import Replica, free_port, wait_until
 
 H100, H200 = {"node_group": "H100"}, {"node_group": "H200"}
@@ -190,30 +189,6 @@ def test_with_holding_a_pool_without_an_instance_waits_and_one_with_any_does_not
 
     wait_until(held_for_the_first, "HAProxy has seen it")
     assert {front.chosen(chat(f"{n} " * 300)) for n in range(8)} == {"proxy"}
-
-
-@contextmanager
-def held(front: Front, bodies: Sequence[object]) -> Iterator[Counter[str]]:
-    """`bodies` in flight, sent one after another; yields how many wait at each replica."""
-    for one in front.replicas:
-        one.mode = "hold"
-        front.loop.loop.call_soon_threadsafe(one.released.clear)
-    threads = []
-    for number, body in enumerate(bodies):
-        threads.append(threading.Thread(target=front.chat, args=(body,)))
-        threads[-1].start()
-        arrived = number + 1
-        wait_until(
-            lambda sent=arrived: sum(one.in_flight for one in front.replicas) == sent, "it is there"
-        )
-    try:
-        yield Counter({one.name: one.in_flight for one in front.replicas})
-    finally:
-        for one in front.replicas:
-            one.mode = "ok"
-            front.loop.loop.call_soon_threadsafe(one.released.set)
-        for thread in threads:
-            thread.join()
 
 
 @pytest.mark.parametrize("policy", ["prefix", "least-loaded"])

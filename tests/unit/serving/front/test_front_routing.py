@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from front_harness import Front
-from front_replica import Replica, wait_until
+from front_held import held
+from front_replica import wait_until
 
 NAMES = ["a", "b", "c", "d"]
 POLICIES = ["prefix", "least-loaded", "power-of-two", "round-robin"]
@@ -50,31 +48,6 @@ def prompt(system: str, *turns: str) -> dict[str, Any]:
 
 def text(seed: object, length: int) -> str:
     return "".join(random.Random(f"{seed}").choices("abcdefgh ", k=length))
-
-
-@contextmanager
-def held(front: Front, bodies: Sequence[object], **headers: str) -> Iterator[Counter[str]]:
-    """`bodies` in flight, sent one after another; yields how many wait at each replica."""
-    for one in front.replicas:
-        one.mode = "hold"
-        front.loop.loop.call_soon_threadsafe(one.released.clear)
-    threads = []
-    for number, body in enumerate(bodies):
-        threads.append(threading.Thread(target=front.chat, args=(body,), kwargs=headers))
-        threads[-1].start()
-        wait_until(lambda sent=number + 1: total(front.replicas) == sent, "it has arrived")
-    try:
-        yield Counter({one.name: one.in_flight for one in front.replicas})
-    finally:
-        for one in front.replicas:
-            one.mode = "ok"
-            front.loop.loop.call_soon_threadsafe(one.released.set)
-        for thread in threads:
-            thread.join()
-
-
-def total(replicas: Sequence[Replica]) -> int:
-    return sum(one.in_flight for one in replicas)
 
 
 def test_turns_of_a_conversation_stay_and_conversations_spread(
