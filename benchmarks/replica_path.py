@@ -29,11 +29,11 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
-import httpx
 import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.front.past_haproxy import UNWATCHED, listening_port, replica_process
 from benchmarks.front.servers import bare_server, our_server
 from benchmarks.front.workloads import WORKLOADS
 from rayserve_par.cli.local.session import HOST, free_ports
@@ -48,8 +48,6 @@ _TIMES = {
     "max_num_batched_tokens": 8192,
 }
 _MOCK_ARGS = {"model": _MODEL, "layout": {"tp": 1}, "num_replicas": 1, "mock_engine": _TIMES}
-# What our front adds.
-_UNWATCHED = "x-request-disconnect-disabled: ?1\r\n"
 _START_SECONDS = 30.0
 
 
@@ -61,7 +59,8 @@ def request_text(tokens: int) -> bytes:
     body = json.dumps(asked).encode()
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: {HOST}\r\n"
     kind = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return f"{head}{_UNWATCHED}{kind}\r\n".encode() + body
+    more = "".join(f"{name}: {value}\r\n" for name, value in UNWATCHED.items())
+    return f"{head}{more}{kind}\r\n".encode() + body
 
 
 async def _stream(port: int, text: bytes, requests: int) -> None:
@@ -86,23 +85,6 @@ def microseconds(process: psutil.Process, port: int, text: bytes, requests: int)
     after = process.cpu_times()
     used = after.user + after.system - before.user - before.system
     return 1e6 * used / (requests // _STREAMS * _STREAMS)
-
-
-def listening_port(process: psutil.Process) -> int:
-    """The port on which a replica serves HTTP.
-
-    Raises:
-        RuntimeError: none of its ports does.
-    """
-    for found in process.net_connections(kind="tcp"):
-        if found.status == psutil.CONN_LISTEN:
-            try:
-                answer = httpx.get(f"http://{HOST}:{found.laddr.port}/-/healthz", timeout=2)
-            except httpx.HTTPError:
-                continue  # another of its servers
-            if answer.status_code == 200:
-                return int(found.laddr.port)
-    raise RuntimeError("The replica has no port that answers /-/healthz.")
 
 
 @contextmanager
@@ -158,7 +140,7 @@ def measure(
         bare_vllm(console) if vllm else alone() as (process, port),
         our_server(console, args, "1x1xlogical-cpu") as server,
     ):
-        replica = next(p for p in server.processes() if "ServeReplica" in "".join(p.cmdline()))
+        replica = replica_process(server)
         replica_port = listening_port(replica)
         for number in range(rounds):
             console.print(f"... Round {number + 1} of {rounds}", highlight=False)

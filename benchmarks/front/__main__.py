@@ -7,7 +7,8 @@ for each number of streams, in rounds; the table has the medians over the rounds
 requests come by a Poisson process instead of when a stream's last one ends. Warm-up requests do not
 count. The load comes from processes of its own. CPU seconds are those of all processes of a
 server (for ours with Ray's daemons and HAProxy) during a cell. With `--peer` Ray Serve LLM is a
-third server. Exits with 1 if a target is missed.
+third server; with `--past-haproxy` our replica is asked on its own port too. `--spread 0.5` lets
+answers differ in length. Exits with 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -33,11 +34,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.front.past_haproxy import past_haproxy
 from benchmarks.front.servers import Server, bare_server, our_server, peer_server
 from benchmarks.front.summary import (
     BARE,
     METRICS,
     OURS,
+    PAST,
     PEER,
     Cell,
     Request,
@@ -66,6 +69,7 @@ def measure(server: Server, load: Workload, *, streams: int, requests: int, seed
     command = [sys.executable, "-m", "benchmarks.front.load", server.url]
     command += [load.spec.served_model_name, "--prompt-words", str(load.prompt_words)]
     command += ["--output-tokens", str(load.output_tokens)]
+    command += ["--spread", str(load.spread), "--headers", json.dumps(dict(server.headers))]
     # Without the cluster's mark, which would count the clients among the server's processes.
     environment = {k: v for k, v in os.environ.items() if k != _SESSION_VARIABLE}
     start = time.monotonic() + _CLIENT_START_SECONDS
@@ -180,6 +184,7 @@ def report(
         "engine": dict(load.engine),
         "prompt_words": load.prompt_words,
         "output_tokens": load.output_tokens,
+        "spread": load.spread,
         "rate": load.rate,
         "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
         "idle_cpu_percent": idle_cpu_percent,
@@ -193,9 +198,9 @@ def report(
 
 
 def run(
-    console: Console, load: Workload, rounds: int, json_file: Path | None, *, with_peer: bool
+    console: Console, load: Workload, rounds: int, json_file: Path | None, *, more: Sequence[str]
 ) -> bool:
-    """Measure and print; returns whether every target is met."""
+    """Measure and print; `more`: PEER, PAST. Returns whether every target is met."""
     with stage(console, f"Preparing {load.model}"):
         load.prepare()
         # The first start would otherwise pay for reading vLLM and torch from the disk.
@@ -204,12 +209,14 @@ def run(
         tempfile.TemporaryDirectory(prefix="bench-front-") as folder,
         bare_server(console, load, Path(folder, "bare.log")) as bare,
         our_server(console, load.args, load.hardware) as ours,
-        ExitStack() as more,
+        ExitStack() as stack,
     ):
         servers = {BARE: bare, OURS: ours}
-        if with_peer:
+        if PAST in more:
+            servers[PAST] = past_haproxy(ours)
+        if PEER in more:
             log = Path(folder, "peer.log")
-            servers[PEER] = more.enter_context(peer_server(console, load, log))
+            servers[PEER] = stack.enter_context(peer_server(console, load, log))
         idle_cpu_percent = psutil.cpu_percent(interval=5.0)
         starts = {name: server.start_seconds for name, server in servers.items()}
         for cells in measure_all(console, load, servers, rounds):
@@ -236,7 +243,24 @@ def main() -> None:
     parser.add_argument(
         "--rate", type=float, default=0.0, help="requests a second, --streams at once at most"
     )
-    parser.add_argument("--peer", action="store_true", help="Ray Serve LLM as a third server")
+    parser.add_argument(
+        "--spread", type=float, default=0.0, help="share by which answers' lengths differ, 0 to 1"
+    )
+    parser.add_argument(
+        "--peer",
+        action="append_const",
+        dest="more",
+        const=PEER,
+        default=[],
+        help="Ray Serve LLM as a further server",
+    )
+    parser.add_argument(
+        "--past-haproxy",
+        action="append_const",
+        dest="more",
+        const=PAST,
+        help="our replica at its own port as a further server",
+    )
     args = parser.parse_args()
     load = WORKLOADS[args.model]
     if args.streams:
@@ -246,13 +270,15 @@ def main() -> None:
         load = replace(load, requests={n: load.requests[n] for n in args.streams})
     if args.rate < 0:
         parser.error(f"--rate: {args.rate:g}, but it is a number of requests a second, 0 or more")
-    load = replace(load, rate=args.rate)
+    if not 0 <= args.spread <= 1:
+        parser.error(f"--spread: {args.spread:g}, but it is a share, 0 to 1")
+    load = replace(load, rate=args.rate, spread=args.spread)
     console = Console(highlight=False)
     # Python leaves SIGINT ignored where a shell started it in the background.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        met = run(console, load, args.rounds, args.json, with_peer=args.peer)
+        met = run(console, load, args.rounds, args.json, more=args.more)
     except KeyboardInterrupt:
         console.print("Stopped.")
         sys.exit(130)

@@ -4,10 +4,10 @@ Run: python -m benchmarks.front.load URL MODEL --streams 8 --requests 24 --seed 
      --prompt-words 100 --output-tokens 32
 It prints one JSON list, one object for each request. Each stream sends its next request when its
 last one ends; with `--rate R` requests come by a Poisson process of R a second instead, at most
-`--streams` at once, and waiting for a free stream counts as waiting. Prompts are random words by
-seed, so no two share a prefix that a cache could keep beyond the chat template, and the same seed
-gives both servers the same prompts. Each answer has exactly `--output-tokens` tokens
-(`ignore_eos`); anything else is an error.
+`--streams` at once, and waiting for a free stream counts as waiting. The same seed gives both
+servers the same requests (`asked.py`). Each answer has exactly the tokens asked for
+(`ignore_eos`), anything else is an error: `--output-tokens`, with `--spread 0.5` from half as many
+to half as many more.
 """
 
 from __future__ import annotations
@@ -15,55 +15,31 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 
 import aiohttp
 
+from benchmarks.front.asked import Asked, arrivals, lengths, prompts
 from benchmarks.front.summary import Request
 
-# Common words are one token each in SmolLM2; the chat template adds about 30.
-_TEXT = """
-time year people way day man thing woman life child world school state family student group country
-problem hand part place case week company system program question work number night point home
-water room mother area money story fact month lot right study book eye job word
-"""
-WORDS: Sequence[str] = tuple(_TEXT.split())
 _LIMIT_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where and for how many tokens to ask."""
+    """Where to ask, for which model, and with which headers."""
 
     url: str
     model: str
-    output_tokens: int
-
-
-def prompts(seed: int, words: int) -> Iterator[str]:
-    """Endless different prompts of `words` words."""
-    chosen = random.Random(seed)
-    while True:
-        yield " ".join(chosen.choices(WORDS, k=words))
-
-
-def arrivals(seed: int, rate: float) -> Iterator[float]:
-    """Seconds after the start at which requests come: Poisson of `rate` a second; all 0 if 0."""
-    chosen = random.Random(seed)
-    seconds = 0.0
-    while True:
-        if rate:
-            seconds += chosen.expovariate(rate)
-        yield seconds
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 async def ask(
-    session: aiohttp.ClientSession, endpoint: Endpoint, prompt: str, start: float
+    session: aiohttp.ClientSession, endpoint: Endpoint, asked: Asked, start: float
 ) -> Request:
     """Send one streamed request and time it from `start`, by `time.perf_counter()`.
 
@@ -73,15 +49,17 @@ async def ask(
     url = endpoint.url
     body = {
         "model": endpoint.model,
-        "messages": [{"role": "user", "content": prompt}],
-        "max_tokens": endpoint.output_tokens,
+        "messages": [{"role": "user", "content": asked.prompt}],
+        "max_tokens": asked.output_tokens,
         "ignore_eos": True,
         "temperature": 0,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
     first_token, tokens = 0.0, 0
-    async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
+    async with session.post(
+        f"{url}/v1/chat/completions", json=body, headers=endpoint.headers
+    ) as answer:
         if answer.status != 200:
             raise RuntimeError(f"{url}: HTTP {answer.status}: {await answer.text()}")
         async for line in answer.content:
@@ -95,25 +73,23 @@ async def ask(
             if chunk.get("usage"):
                 tokens = chunk["usage"]["completion_tokens"]
     end = time.perf_counter()
-    if not first_token or tokens != endpoint.output_tokens:
-        raise RuntimeError(f"{url}: {tokens} tokens instead of {endpoint.output_tokens}")
+    if not first_token or tokens != asked.output_tokens:
+        raise RuntimeError(f"{url}: {tokens} tokens instead of {asked.output_tokens}")
     return Request(start=start, first_token=first_token, end=end, output_tokens=tokens)
 
 
-async def run(
-    endpoint: Endpoint, asked: Sequence[tuple[float, str]], *, streams: int
-) -> list[Request]:
-    """Send prompts over `streams` streams, each when it is due (seconds after now) or later."""
+async def run(endpoint: Endpoint, asked: Sequence[Asked], *, streams: int) -> list[Request]:
+    """Send requests over `streams` streams, each when it is due (seconds after now) or later."""
     waiting = iter(asked)
     done: list[Request] = []
     begin = time.perf_counter()
 
     async def stream(session: aiohttp.ClientSession) -> None:
-        for due_seconds, prompt in waiting:
-            due = begin + due_seconds
+        for one in waiting:
+            due = begin + one.due_seconds
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            start = due if due_seconds else time.perf_counter()
-            done.append(await ask(session, endpoint, prompt, start))
+            start = due if one.due_seconds else time.perf_counter()
+            done.append(await ask(session, endpoint, one, start))
 
     async with (
         aiohttp.ClientSession(
@@ -136,16 +112,19 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--prompt-words", type=int, required=True)
     parser.add_argument("--output-tokens", type=int, required=True)
+    parser.add_argument("--spread", type=float, default=0.0, help="of the tokens, 0 to 1")
+    parser.add_argument("--headers", default="{}", help="JSON object, sent with each request")
     parser.add_argument("--rate", type=float, default=0.0, help="requests a second; 0: no pause")
     parser.add_argument("--at", type=float, default=0.0, help="start then, by time.monotonic()")
     args = parser.parse_args()
-    asked = list(
-        islice(
-            zip(arrivals(args.seed, args.rate), prompts(args.seed, args.prompt_words), strict=True),
-            args.requests,
-        )
+    drawn = map(
+        Asked,
+        arrivals(args.seed, args.rate),
+        prompts(args.seed, args.prompt_words),
+        lengths(args.seed, args.output_tokens, args.spread),
     )
-    endpoint = Endpoint(args.url, args.model, args.output_tokens)
+    asked = list(islice(drawn, args.requests))
+    endpoint = Endpoint(args.url, args.model, json.loads(args.headers))
     time.sleep(max(0.0, args.at - time.monotonic()))
     done = asyncio.run(run(endpoint, asked, streams=args.streams))
     json.dump([asdict(request) for request in done], sys.stdout)

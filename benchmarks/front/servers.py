@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,15 @@ _OURS_ONLY = "RAYSERVE_PAR_CPU_RANKS"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that is up: where it answers, how long it took to start, and whose CPU it uses."""
+    """A server that is up: where it answers, how long it took to start, and whose CPU it uses.
+
+    `headers` go with each request.
+    """
 
     url: str
     start_seconds: float
     processes: Callable[[], list[psutil.Process]]
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def cpu_seconds(self) -> float:
         """CPU seconds that its living processes have used since they started."""

@@ -16,6 +16,7 @@ from statistics import median
 
 BARE = "bare"
 OURS = "ours"
+PAST = "ours, past HAProxy"
 PEER = "Ray Serve LLM"
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from benchmarks.front.load import WORDS
+from benchmarks.front.asked import WORDS
 from benchmarks.front.shapes import SHAPES, shape_folder
 from benchmarks.front.summary import Bounds
 from rayserve_par.hardware.cluster import parse_cluster
@@ -22,7 +22,8 @@ from rayserve_par.settings import load_settings
 class Workload:
     """One model and its load; `requests` has the requests of one cell by number of streams.
 
-    `prompt_words` are about as many prompt tokens, `output_tokens` exact. `bounds` are what ours
+    `prompt_words` are about as many prompt tokens, `output_tokens` exact; with `spread` they differ
+    by up to that share of themselves. `bounds` are what ours
     may cost against the bare server. `rate`: requests a second, in which case the streams are only
     the most at once; 0: each stream sends its next request when its last one ends.
     """
@@ -35,6 +36,7 @@ class Workload:
     output_tokens: int = 32
     bounds: Bounds = field(default_factory=Bounds)
     rate: float = 0.0
+    spread: float = 0.0
 
     @property
     def args(self) -> dict[str, Any]:
@@ -86,7 +88,7 @@ WORKLOADS = {
         ),
         Workload(
             "qwen3-0.6b-shape",
-            {1: 30, 8: 160, 32: 320, 128: 768, 256: 1024},
+            {1: 60, 8: 400, 32: 1280, 128: 3072, 256: 3072},
             hardware="1x1xh200",
             engine=_GPU_ENGINE,
             output_tokens=64,

@@ -18,8 +18,10 @@ _FIRST = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messa
 
 
 def make_lean(app: FastAPI) -> None:
-    """Change `app`, whose middleware is not built yet."""
+    """Change `app`, whose middleware vLLM may have built already (its SageMaker bootstrap does)."""
     app.user_middleware = [each for each in app.user_middleware if _name(each.cls) != _UNREAD]
+    if app.middleware_stack is not None:
+        app.middleware_stack = app.build_middleware_stack()
     routes = app.router.routes
     first = [found for path in _FIRST if (found := _first_match(routes, path)) is not None]
     routes[:] = [*first, *(route for route in routes if route not in first)]

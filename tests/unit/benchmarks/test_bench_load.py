@@ -9,7 +9,8 @@ from itertools import islice, pairwise
 import pytest
 from aiohttp import web
 
-from benchmarks.front.load import Endpoint, arrivals, run
+from benchmarks.front.asked import Asked, arrivals, lengths
+from benchmarks.front.load import Endpoint, run
 from benchmarks.front.summary import Request
 
 ANSWER_SECONDS = 0.2
@@ -36,6 +37,16 @@ def test_the_same_seed_brings_the_same_load() -> None:
     assert list(islice(arrivals(7, 2.0), 5)) != list(islice(arrivals(8, 2.0), 5))
 
 
+@pytest.mark.parametrize(("spread", "least", "most"), [(0.0, 32, 32), (0.5, 16, 48), (1.0, 2, 64)])
+def test_answers_differ_in_length_by_the_share_asked_for(
+    spread: float, least: int, most: int
+) -> None:
+    drawn = list(islice(lengths(3, 32, spread), 4000))
+    assert (min(drawn), max(drawn)) == (least, most)
+    assert sum(drawn) / len(drawn) == pytest.approx(32, rel=0.03), "the mean stays"
+    assert drawn == list(islice(lengths(3, 32, spread), 4000)), "the same for every server"
+
+
 async def _answer(request: web.Request) -> web.StreamResponse:
     stream = web.StreamResponse()
     await stream.prepare(request)
@@ -60,8 +71,8 @@ def _load(due_seconds: list[float], streams: int) -> list[Request]:
         await site.start()
         try:
             port = runner.addresses[0][1]
-            endpoint = Endpoint(f"http://127.0.0.1:{port}", "m", output_tokens=2)
-            asked = [(due, "hello") for due in due_seconds]
+            endpoint = Endpoint(f"http://127.0.0.1:{port}", "m")
+            asked = [Asked(due, "hello", output_tokens=2) for due in due_seconds]
             return await run(endpoint, asked, streams=streams)
         finally:
             await runner.cleanup()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.front.__main__ import client_shares
-from benchmarks.front.load import prompts
+from benchmarks.front.asked import prompts
 from benchmarks.front.summary import (
     BARE,
     OURS,
