@@ -77,6 +77,9 @@ ENGINES = (
     EngineCase(_FP8, Layout(tp=2)),
 )
 
+# Those of which layouts are compared.
+SPLIT_MODELS = (_DENSE, _EXPERTS)
+
 
 @dataclass(frozen=True, slots=True)
 class ServedCase:

@@ -14,11 +14,17 @@ from rayserve_par.control.calibration.engine import (
     loadable,
     measure_engine,
 )
+from rayserve_par.planning import Layout
 
 RUN = EngineMeasurement(
     prefill_tokens=(ISL_TOKENS, 2048, 7168), prompt_tokens=ISL_TOKENS, max_model_len=MAX_MODEL_LEN
 )
 _LOGICAL_RUN = replace(CPU_RUN, prefill_tokens=(128,), decode_tokens=4)
+
+
+def stand_in(layout: Layout) -> str:
+    """The tiny model that is run in this layout on logical GPUs."""
+    return "tiny-moe" if layout.ep > 1 else "tiny-llama"
 
 
 def measure(case: EngineCase, machine: Machine) -> dict[str, Any]:
@@ -28,8 +34,7 @@ def measure(case: EngineCase, machine: Machine) -> dict[str, Any]:
         MeasurementFailedError: it did not start or did not finish.
     """
     layout, on_gpu = case.layout, not machine.is_logical
-    stand_in = "tiny-moe" if layout.ep > 1 else "tiny-llama"
-    name = case.model if on_gpu else stand_in
+    name = case.model if on_gpu else stand_in(layout)
     run = RUN if on_gpu else _LOGICAL_RUN
     try:
         with loadable(name) as model:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.calibration import calibrate
-from benchmarks.gpu.cases import ENGINES, SERVED, EngineCase, ServedCase
+from benchmarks.gpu.cases import ENGINES, SERVED, SPLIT_MODELS, EngineCase, ServedCase
 from benchmarks.gpu.engine import measure
 from benchmarks.gpu.ledger import Record, Status
 from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.product import product
 from benchmarks.gpu.recovery import recovery
+from benchmarks.gpu.steps import steps
 from benchmarks.gpu.tokens import tokens
 from rayserve_par.errors import RefusedError
 
@@ -46,6 +47,16 @@ def _engine(case: EngineCase) -> Part:
     )
 
 
+def _steps(case: EngineCase) -> Part:
+    return Part(
+        f"steps-{case.slug}",
+        f"{case.model} as {case.layout.label}: where a decode step's time goes",
+        case.layout.gpus,
+        lambda machine, _: steps(case, machine),
+        case.why_not,
+    )
+
+
 def _served(
     name: str, title: str, run: Callable[[ServedCase, Machine], dict[str, Any]], case: ServedCase
 ) -> Part:
@@ -60,6 +71,7 @@ def _served(
 PARTS: tuple[Part, ...] = (
     Part("calibrate", "`rayserve-par calibrate`, as a user runs it", 1, calibrate),
     *(_engine(case) for case in ENGINES),
+    *(_steps(case) for case in ENGINES if case.model in SPLIT_MODELS),
     *(_served("product", "start, GPUs, an answer", product, case) for case in SERVED),
     *(_served("recovery", "an engine killed", recovery, case) for case in SERVED),
     *(_served("tokens", "the tokens of bare vLLM", tokens, case) for case in SERVED),

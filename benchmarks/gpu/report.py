@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.gpu.charts import memory_chart, tpot_chart
+from benchmarks.gpu.layout_tables import layouts_table, steps_table
 from benchmarks.gpu.ledger import Ledger, Record, Status
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.prediction import EngineResult, engine_result, profile_result
@@ -84,7 +85,10 @@ def report_text(records: Records, charts: str) -> str:
     if results:
         parts += ["### Engines against the plan", accuracy_text(records)]
         parts += [f"![TPOT by batch]({charts}/{_TPOT_CHART})"]
+        compared = layouts_table(results)
+        parts += ["### Layouts against one GPU", compared] if compared else []
     for title, first, table in (
+        ("### Where a decode step's time goes", "steps-", steps_table),
         ("### The product beside bare vLLM", "product-", product_table),
         ("### An engine killed", "recovery-", recovery_table),
         ("### The same tokens", "tokens-", tokens_table),

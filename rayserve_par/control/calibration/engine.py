@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rayserve_par.control.calibration.children import run_ranks
+from rayserve_par.control.calibration.children import Work, run_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,18 +84,34 @@ def measure_engine(
     Raises:
         MeasurementFailedError: the engine did not start or did not finish.
     """
-    engine = {**({} if on_gpu else _CPU_ENGINE), **(arguments or {})}
+    engine = engine_arguments(on_gpu, arguments or {})
     limit = min(measurement.max_model_len, model.spec.max_context_tokens)
     what = asdict(replace(measurement, max_model_len=limit))
-    result: dict[str, Any] = run_ranks(
-        "The engine run",
-        _run,
+    result: dict[str, Any] = run_engine(
+        "The engine run", _run, (model.load_path, tp, engine, what), on_gpu
+    )
+    return result
+
+
+def engine_arguments(on_gpu: bool, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """`arguments` of the engine, with those that a logical GPU needs beside them."""
+    return {**({} if on_gpu else _CPU_ENGINE), **arguments}
+
+
+def run_engine(name: str, work: Work, arguments: tuple[Any, ...], on_gpu: bool) -> Any:
+    """Run `work(rank, folder, *arguments)`, which starts an engine, in a child process.
+
+    Raises:
+        MeasurementFailedError: it did not start or did not finish; the message names it `name`.
+    """
+    return run_ranks(
+        name,
+        work,
         1,
-        (model.load_path, tp, engine, what),
+        arguments,
         limit_seconds=_LIMIT_SECONDS,
         environment={**_ENVIRONMENT, **({} if on_gpu else _CPU_ENVIRONMENT)},
     )
-    return result
 
 
 def _run(
