@@ -23,9 +23,11 @@ from rayserve_par.control.calibration.engine import engine_arguments, loadable, 
 
 _BATCHES, _DECODE_TOKENS = (1, 32), 32
 _LOGICAL_BATCHES, _LOGICAL_PROMPT_TOKENS, _LOGICAL_DECODE_TOKENS = (1, 4), 64, 8
+_TRACE = ".pt.trace.json.gz"
 # Ids below are often special tokens.
 _FIRST_TOKEN = 10
-_RANK = re.compile(r"_pp(\d+)_.*?tp(\d+)")
+# How vLLM names a rank's trace: dp0_pp0_tp1_...
+_RANK = re.compile(r"_pp(\d+)_tp(\d+)_")
 
 
 def steps(case: EngineCase, machine: Machine) -> dict[str, Any]:
@@ -59,17 +61,25 @@ def _ranks(folder: Path, batch: int) -> list[dict[str, Any]]:
         FileNotFoundError: no rank left a trace.
     """
     found = []
-    for file in sorted(folder.glob(f"{_prefix(batch)}_*.json.gz")):
+    for file in sorted(_of_batch(folder, batch).glob(f"*{_TRACE}")):
         place = _RANK.search(file.name)
         stage, rank = map(int, place.groups()) if place else (0, 0)
         found.append({"pp": stage, "tp": rank, **asdict(step_times(read_trace(file)))})
     if not found:
-        raise FileNotFoundError(f"no trace {_prefix(batch)}_*.json.gz in {folder}")
+        raise FileNotFoundError(f"no trace *{_TRACE} in {_of_batch(folder, batch)}")
     return found
 
 
-def _prefix(batch: int) -> str:
-    return f"decode-of-{batch}"
+def _of_batch(folder: Path, batch: int) -> Path:
+    return folder / f"decode-of-{batch}"
+
+
+def _set_aside(folder: Path, batch: int) -> None:
+    """Move what has been recorded: vLLM 0.25 gives all traces of a rank the name of its first."""
+    aside = _of_batch(folder, batch)
+    aside.mkdir()
+    for file in folder.glob(f"*{_TRACE}"):
+        file.rename(aside / file.name)
 
 
 def _record(
@@ -118,9 +128,10 @@ def _record(
                 detokenize=False,
             )
             llm.generate(prompts, sampling, use_tqdm=False)  # fills the prefix cache
-            llm.start_profile(_prefix(batch))
+            llm.start_profile()
             llm.generate(prompts, sampling, use_tqdm=False)
             llm.stop_profile()
+            _set_aside(Path(traces), batch)
     finally:
         # The engine core is a child process; this one would wait for its end at its own.
         llm.llm_engine.engine_core.shutdown()
