@@ -119,7 +119,7 @@ class LeaseClient:
 
     async def start(self) -> None:
         """Join the ledger, or serve alone if it does not come, and keep the leases from now on."""
-        await self._look()
+        self._look_soon()
         for attempt in range(_TRIES_AT_START):
             await asyncio.sleep(_RENEW_SECONDS / 2 if attempt else 0)
             await self._exchange()

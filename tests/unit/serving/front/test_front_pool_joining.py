@@ -229,3 +229,36 @@ def test_an_application_that_does_not_answer_is_asked_ever_more_seldom(
     one.polls.clear()
     assert chosen(front, 8) == {"f0"}
     assert one.polls == []
+
+
+def test_a_reload_that_hears_first_what_an_application_is_takes_it_out_of_maintenance(
+    make_front: MakeFront,
+) -> None:
+    front = make_front(apps(slow="s0", fast="f0"), names=NAMES, loads=LOADS, silent=["slow"])
+    wait_until(lambda: chosen(front, 8) == {"f0"}, "the fast one is known to serve it")
+    heard(front, "s0")
+    answer_now(front)
+    front.reload()
+    assert chosen(front) == {"s0", "f0"}
+    replica(front, "f0").mode = "shed"
+    assert chosen(front) == {"s0"}
+
+
+def test_who_joins_takes_what_its_instances_can_serve(make_front: MakeFront) -> None:
+    front = make_front(
+        apps(slow="s0", fast="f0"),
+        names=NAMES,
+        loads={
+            "slow": {**LOADS["slow"], "full_requests_per_second": 1.0},
+            "fast": {**LOADS["fast"], "full_requests_per_second": 3.0},
+        },
+        silent=["fast"],
+        RAYSERVE_PAR_ROUTING="least-loaded",
+    )
+    wait_until(lambda: chosen(front, 8) == {"s0"}, "the slow one is known to serve it")
+    answer_now(front)
+    are_one_pool(front, "s0", "f0")
+    heard(front, "s0")
+    heard(front, "f0")
+    with held(front, [new_prompt() for _ in range(32)]) as waiting:
+        assert waiting["s0"] == pytest.approx(8, abs=1)

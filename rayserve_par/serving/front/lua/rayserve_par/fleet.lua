@@ -99,6 +99,15 @@ local function find_handles(backend, server)
     end
 end
 
+-- Servers begin as the process before left them. One that it kept in maintenance in a pool's backend
+-- would be down until its next health check.
+local function end_maintenance(server)
+    if server.pooled and is_up(server.haproxy) and not is_up(server.pooled) then
+        server.pooled:set_ready()
+        server.pooled:check_force_up()
+    end
+end
+
 local function poll_for_ever(backend, server)
     find_handles(backend, server)
     local pause = POLL_MS
@@ -157,6 +166,7 @@ function fleet.start(settings)
             forget_load(server)
             core.register_init(function()
                 find_handles(backend, server)
+                end_maintenance(server)
             end)
             if several or #backend.servers > 1 then
                 core.register_task(function()
