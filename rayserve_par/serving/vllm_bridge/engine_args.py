@@ -57,7 +57,7 @@ def parse_server_args(spec: ReplicaSpec) -> Namespace:
 
     parser = find_vllm_name("make_arg_parser")(FlexibleArgumentParser())
     words = ["--model", spec.model_path, "--served-model-name"]
-    words += spec.names
+    words += [spec.served_model_name, *spec.aliases]
     words += list(command_line(spec.engine))
     refusal = io.StringIO()
     try:
