@@ -184,7 +184,6 @@ def replica_spec(
             if args.mock_engine is None
             else EngineTimes.from_mapping(args.mock_engine, made.layout.label)
         ),
-        most_replicas=args.autoscaling.max_replicas if args.autoscaling else made.instances,
         plan=made,
         placement=placement_of(made),
         cpu_ranks=cpu_ranks,

@@ -32,7 +32,10 @@ class RankRecord:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """One verified instance: `actor_id` is its replica's, `replica_id` Serve's name for it."""
+    """One verified instance: `actor_id` is its replica's, `replica_id` Serve's name for it.
+
+    Instances with the same `limits_of` share the limits of API keys.
+    """
 
     group_id: str
     app: str
@@ -44,6 +47,7 @@ class InstanceRecord:
     dp: int
     ep: int
     start_seconds: float
+    limits_of: str = ""
 
 
 def publish_instance(instance: InstanceRecord) -> None:

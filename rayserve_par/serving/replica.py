@@ -22,6 +22,7 @@ import ray
 from ray import serve
 
 from rayserve_par.serving.admission.concurrency import EngineLoad
+from rayserve_par.serving.admission.own_share import limits_of
 from rayserve_par.serving.admission.usage import UsageSink
 from rayserve_par.serving.health import GenerationProof
 from rayserve_par.serving.instance_admission import make_gate
@@ -160,7 +161,7 @@ class ModelReplica:
         from rayserve_par.serving.mock_engine.instance import start_mock_instance
 
         instance = await start_mock_instance(
-            (self._spec.served_model_name, *self._spec.aliases),
+            self._spec.names,
             times,
             EngineListeners(
                 on_tokens=self._proof.on_step,
@@ -299,6 +300,7 @@ class ModelReplica:
                 dp=layout.dp,
                 ep=layout.ep,
                 start_seconds=start_seconds,
+                limits_of=limits_of(replica.app_name, self._spec.names, self._spec.node_group),
             )
         )
 

@@ -18,9 +18,8 @@ class ReplicaSpec:
 
     `model_path` is what vLLM loads (folder or hub id), `served_model_name` what clients ask for,
     `aliases` its further names, `node_group` the nodes that the application is pinned to (None
-    without), `admission` what it lets through, `most_replicas` how many share
-    the keys' limits at most, `mock` the times of a mock engine in vLLM's place, `cpu_ranks` whether
-    the ranks are CPU processes, `worker_env` variables for every rank.
+    without), `admission` what it lets through, `mock` the times of a mock engine in vLLM's place,
+    `cpu_ranks` whether the ranks are CPU processes, `worker_env` variables for every rank.
     """
 
     model_path: str
@@ -30,11 +29,15 @@ class ReplicaSpec:
     aliases: tuple[str, ...] = ()
     node_group: str | None = None
     admission: AdmissionArgs = field(default_factory=AdmissionArgs)
-    most_replicas: int = 1
     mock: EngineTimes | None = None
     cpu_ranks: bool = False
     engine: Mapping[str, Any] = field(default_factory=dict)
     worker_env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that clients may ask for, the first name first."""
+        return (self.served_model_name, *self.aliases)
 
     @property
     def full_requests_per_second(self) -> float:

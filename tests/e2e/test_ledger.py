@@ -2,13 +2,15 @@
 
 import asyncio
 import uuid
+from functools import partial
 
 import pytest
 import ray
 
 from rayserve_par.serving.admission.lease_book import PoolSpec
 from rayserve_par.serving.admission.lease_client import LeaseClient, Use
-from rayserve_par.serving.admission.ray_ledger import _VERSION, RayLedger
+from rayserve_par.serving.admission.own_share import OwnShare
+from rayserve_par.serving.admission.ray_ledger import NAMESPACE, RayLedger, actor_name
 
 pytestmark = pytest.mark.engine
 
@@ -19,7 +21,10 @@ SLOTS = Use(PoolSpec("k/concurrency", 4))
 def test_replicas_share_one_actor_and_outlive_it() -> None:
     async def scenario() -> None:
         app = f"test-{uuid.uuid4().hex[:8]}"
-        a, b = (LeaseClient(RayLedger(app), name, replicas=2) for name in ("a", "b"))
+        a, b = (
+            LeaseClient(RayLedger(app), name, look=partial(OwnShare.of, name, "ab"))
+            for name in ("a", "b")
+        )
         await a.start()
         await b.start()
         assert not a.alone
@@ -30,7 +35,7 @@ def test_replicas_share_one_actor_and_outlive_it() -> None:
         assert await b.obtain([SLOTS]) is not None
         assert await a.obtain([SLOTS]) is not None
 
-        ledger = ray.get_actor(f"ledger-{app}-v{_VERSION}", namespace="rayserve_par_admission")
+        ledger = ray.get_actor(actor_name(app), namespace=NAMESPACE)
         ray.kill(ledger, no_restart=True)
         async with asyncio.timeout(10):
             while not (a.alone and b.alone):

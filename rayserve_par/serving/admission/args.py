@@ -12,7 +12,7 @@ MIB = 2**20
 
 
 class LimitArgs(StrictModel):
-    """What one key may use, over all replicas of the application; None is without a limit.
+    """What one key may use, over all replicas of an application or pool; None is without a limit.
 
     The per-minute limits are token buckets that hold one minute's worth: so much at once, and so
     much per minute from then on.

@@ -30,6 +30,7 @@ from rayserve_par.serving.admission.keys import KeyEntry, KeySet
 from rayserve_par.serving.admission.lease_client import LeaseClient
 from rayserve_par.serving.admission.ledger import Ledger
 from rayserve_par.serving.admission.local_ledger import LocalLedger
+from rayserve_par.serving.admission.own_share import OwnShare
 from rayserve_par.serving.admission.refusal import Refusal
 from rayserve_par.serving.admission.response import Response
 from rayserve_par.serving.admission.usage import UsageSink
@@ -80,6 +81,7 @@ class Gate:
 
     names: what the instance's model is called, the first name first.
     ledger: where limits are shared with other replicas; without it they are this replica's own.
+    look_at_share: this replica's share of limits while there is no ledger; called in a thread.
     facts: what the front is told of the instance beside its load.
     engine_load: the engine's numbers as of its latest step; None while it has none.
     engine_failed: whether the engine has ended, so that its errors are worth a try elsewhere.
@@ -95,7 +97,7 @@ class Gate:
         keys: KeySource | None = None,
         ledger: Ledger | None = None,
         holder: str = "replica",
-        replicas: int = 1,
+        look_at_share: Callable[[], OwnShare] = OwnShare,
         engine_load: Callable[[], EngineLoad | None] = lambda: None,
         engine_failed: Callable[[], bool] = lambda: False,
         node_addresses: Callable[[], Collection[str]] = tuple,
@@ -118,7 +120,7 @@ class Gate:
         self.anonymous = Caller(None, caller_limits(ANONYMOUS, args.anonymous_limits))
         # Serves by its own share until it has joined the ledger.
         self.leases = LeaseClient(
-            ledger or LocalLedger(clock), holder, replicas=replicas, clock=clock
+            ledger or LocalLedger(clock), holder, look=look_at_share, clock=clock
         )
         self._source = keys
         self._keys = KeySet(())

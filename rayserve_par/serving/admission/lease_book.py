@@ -76,7 +76,7 @@ class _Pool:
 
 
 class LeaseBook:
-    """All pools of one application."""
+    """All pools of one ledger."""
 
     def __init__(
         self,

@@ -11,8 +11,9 @@ here, so that a key beyond its limit costs the ledger at most 20 messages a seco
 In the background, once a second: report what changed (which also renews the leases), return what
 was idle for `_IDLE_SECONDS`. Leases not renewed for `_VALID_SECONDS` (half the ledger's TTL, and
 counted from before the message, so the replica always stops first) are void. Without a ledger each
-replica serves by its own share, limit / replicas (slots: at least 1), until it is back; the log
-says so. The spending of that time is not charged later.
+replica serves its own share (`own_share`) until it is back; the log says so. The spending of that
+time is not charged later. Among how many it shares, the ledger said last; before it said anything,
+and while it is gone, `look` says so, which is asked in a thread.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 
 from rayserve_par.serving.admission.lease_book import PoolSpec
 from rayserve_par.serving.admission.ledger import Answer, Ask, Holding, Ledger, Notice, Report
+from rayserve_par.serving.admission.own_share import OwnShare
 
 logger = logging.getLogger("ray.serve")
 
@@ -81,19 +83,24 @@ class _Local:
 
 
 class LeaseClient:
-    """All leases of one replica; belongs to one event loop."""
+    """All leases of one replica; belongs to one event loop.
+
+    look: this replica's share now, from elsewhere than the ledger; may block and raise.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
         holder: str,
         *,
-        replicas: int = 1,
+        look: Callable[[], OwnShare] = OwnShare,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._holder = holder
-        self._replicas = replicas
+        self._look_blocking = look
+        self._looking: asyncio.Task[None] | None = None
+        self._own = OwnShare()
         self._clock = clock
         self._pools: dict[str, _Local] = {}
         self._alone = True
@@ -112,6 +119,7 @@ class LeaseClient:
 
     async def start(self) -> None:
         """Join the ledger, or serve alone if it does not come, and keep the leases from now on."""
+        self._look_soon()
         for attempt in range(_TRIES_AT_START):
             await asyncio.sleep(_RENEW_SECONDS / 2 if attempt else 0)
             await self._exchange()
@@ -121,7 +129,7 @@ class LeaseClient:
 
     async def stop(self) -> None:
         """End all messages; the ledger takes back what is not renewed."""
-        tasks = [task for task in (*self._tasks, self._asking) if task is not None]
+        tasks = [task for task in (*self._tasks, self._asking, self._looking) if task is not None]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -198,7 +206,7 @@ class LeaseClient:
         if local is None:
             local = self._pools[spec.name] = _Local(spec, self._clock())
             if self._alone:
-                local.idle = self._share(spec)
+                local.idle = self._own.units(spec.capacity)
         elif local.spec is not spec:
             local.spec, local.changed = spec, True
         return local
@@ -206,31 +214,43 @@ class LeaseClient:
     def _retry_after(self, local: _Local) -> float:
         if not self._alone or local.spec.is_slots:
             return local.retry_after_seconds
-        return (1 - local.idle) * self._replicas / local.spec.refill_per_second
+        return (1 - local.idle) / self._own.refill_per_second(local.spec.refill_per_second)
 
     # Without the ledger.
 
-    def _share(self, spec: PoolSpec) -> float:
-        return max(1.0, spec.capacity // self._replicas)
+    async def _look(self) -> None:
+        try:
+            self._own = await asyncio.to_thread(self._look_blocking)
+        except Exception as error:
+            logger.warning(
+                "How many replicas share the limits cannot be seen, %d are assumed: %s",
+                self._own.instances,
+                error,
+            )
+
+    def _look_soon(self) -> None:
+        # A look may block for as long as Ray's tables do; one at a time, beside everything else.
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._look())
 
     def _serve_alone(self, now: float) -> None:
         if not self._alone:
             self._alone, self._alone_at = True, now
             logger.warning(
                 "The ledger of limits does not answer; this replica serves 1/%d of each limit.",
-                self._replicas,
+                self._own.instances,
             )
             for local in self._pools.values():
                 local.owed = 0
                 local.wake()
         seconds, self._alone_at = now - self._alone_at, now
         for local in self._pools.values():
-            share = self._share(local.spec)
+            share = self._own.units(local.spec.capacity)
             if local.spec.is_slots:
                 local.idle = share - local.in_use
             else:
-                refill = local.spec.refill_per_second / self._replicas * seconds
-                local.idle = min(share, local.idle + refill)
+                refill = self._own.refill_per_second(local.spec.refill_per_second)
+                local.idle = min(share, local.idle + refill * seconds)
 
     # With it.
 
@@ -296,12 +316,13 @@ class LeaseClient:
                 self._serve_alone(self._clock())
                 return
             self._valid_until = sent + _VALID_SECONDS
-            self._replicas = max(1, answer.holders)
+            self._own = answer.share
             self._apply(answer, asks)
 
     def _join(self, answer: Answer, sent: float) -> None:
         if self._ledger_id:
-            logger.info("The ledger of limits is back; %d replicas share it.", answer.holders)
+            count = answer.share.instances
+            logger.info("The ledger of limits is back; %d replicas share it.", count)
         self._alone, self._ledger_id = False, answer.ledger_id
         self._valid_until = sent + _VALID_SECONDS
         for local in self._pools.values():
@@ -335,6 +356,8 @@ class LeaseClient:
                     if not (local.changed or local.in_use or local.idle or local.wanted):
                         del self._pools[name]
             await self._exchange()
+            if self._alone:
+                self._look_soon()
 
     async def _listen(self) -> None:
         while True:

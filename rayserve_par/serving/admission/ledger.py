@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from rayserve_par.serving.admission.lease_book import Grant, LeaseBook, PoolSpec
+from rayserve_par.serving.admission.own_share import OwnShare
 
 _RECALL_SECONDS = 0.1
 
@@ -49,10 +50,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer: grants by pool; `pending` pools are being recalled, a notice will follow."""
+    """The answer: grants by pool; `pending` pools are being recalled, a notice will follow.
+
+    `share` is what the holder serves of each limit when the ledger is gone.
+    """
 
     ledger_id: str
-    holders: int
+    share: OwnShare
     grants: dict[str, Grant] = field(default_factory=dict)
     pending: frozenset[str] = frozenset()
     settling: bool = False
@@ -122,7 +126,11 @@ class LedgerCore:
         for pool in touched:
             self._tell_those_who_wait(pool, holder, notices)
         answer = Answer(
-            self._ledger_id, len(self.book.holders), grants, frozenset(pending), settling
+            self._ledger_id,
+            OwnShare.of(holder, self.book.holders),
+            grants,
+            frozenset(pending),
+            settling,
         )
         return answer, notices
 

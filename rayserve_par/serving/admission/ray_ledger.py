@@ -1,4 +1,5 @@
-"""The ledger as one named, detached Ray actor for each application, and how a replica reaches it.
+"""The ledger as one named, detached Ray actor, and how a replica reaches it: one for each
+application, or for all applications of a pool (`own_share.limits_of`).
 
 The actor takes no CPU, sits outside any placement group (it must outlive the replica that made it)
 and ends itself when no replica has reported for `_LEAVE_SECONDS`. Ray starts it anew when its
@@ -17,15 +18,15 @@ from ray.exceptions import RayError
 from rayserve_par.serving.admission.ledger import Answer, Notice, Report
 from rayserve_par.serving.admission.local_ledger import LocalLedger
 
-_NAMESPACE = "rayserve_par_admission"
-_VERSION = 2  # of the messages; replicas of different releases keep different ledgers
+NAMESPACE = "rayserve_par_admission"
+_VERSION = 3  # of the messages; replicas of different releases keep different ledgers
 _LEAVE_SECONDS = 120.0
 _TICK_SECONDS = 0.5
 _ANSWER_SECONDS = 1.0
 
 
 class LedgerActor:
-    """Holds the leases of one application in memory."""
+    """Holds the leases of one application, or of one pool of them, in memory."""
 
     def __init__(self, successor: bool) -> None:
         restarted = ray.get_runtime_context().was_current_actor_reconstructed
@@ -53,11 +54,16 @@ class LedgerActor:
                 ray.kill(ray.get_runtime_context().current_actor, no_restart=True)
 
 
-class RayLedger:
-    """The ledger of application `app`, made where it is not there."""
+def actor_name(limits_of: str) -> str:
+    """The ledger's name in its namespace."""
+    return f"ledger of {limits_of}, v{_VERSION}"
 
-    def __init__(self, app: str) -> None:
-        self._name = f"ledger-{app}-v{_VERSION}"
+
+class RayLedger:
+    """The ledger of those whose limits are `limits_of`, made where it is not there."""
+
+    def __init__(self, limits_of: str) -> None:
+        self._name = actor_name(limits_of)
         self._actor: Any = None
         self._had_one = False
         self._connecting = asyncio.Lock()
@@ -109,7 +115,7 @@ class RayLedger:
             ray.remote(LedgerActor)
             .options(
                 name=self._name,
-                namespace=_NAMESPACE,
+                namespace=NAMESPACE,
                 lifetime="detached",
                 get_if_exists=True,
                 num_cpus=0,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rayserve_par.serving.front.lua_table import lua_literal
 from rayserve_par.serving.front.pools import Pool
 from rayserve_par.serving.front.serve_config import App
+from rayserve_par.serving.front.words import Said, silent_among
 from rayserve_par.settings import Settings
 
 LUA_FOLDER = Path(__file__).parent / "lua"
@@ -72,8 +73,14 @@ class FrontSettings:
             return self.wanted_buffer_bytes
         return _SEVERAL_MODELS_BUFFER_BYTES if len(apps) > 1 else _ONE_MODEL_BUFFER_BYTES
 
-    def lua_settings(self, apps: Sequence[App], pools: Sequence[Pool] = ()) -> str:
-        """The text of `lua_settings_file`."""
+    def lua_settings(
+        self,
+        apps: Sequence[App],
+        pools: Sequence[Pool] = (),
+        said: Mapping[str, Said] | None = None,
+    ) -> str:
+        """The text of `lua_settings_file`; `said` is by backend."""
+        told, silent = said or {}, silent_among(apps, said or {})
         return "return " + lua_literal(
             {
                 "routing": self.routing,
@@ -84,6 +91,8 @@ class FrontSettings:
                         "name": app.backend,
                         "app": app.name,
                         "prefix": app.path_prefix,
+                        "silent": app in silent,
+                        **_word(told.get(app.backend)),
                         "servers": [
                             {"name": one.name, "host": one.host, "port": one.port}
                             for one in app.instances
@@ -92,8 +101,18 @@ class FrontSettings:
                     for app in apps
                 ],
                 "pools": [
-                    {"name": pool.backend, "backends": [app.backend for app in pool.apps]}
+                    {
+                        "name": pool.backend,
+                        "backends": [app.backend for app in pool.apps],
+                        "may_join": [app.backend for app in pool.may_join],
+                    }
                     for pool in pools
                 ],
             }
         )
+
+
+def _word(said: Said | None) -> dict[str, object]:
+    if said is None or said.node_group is None:
+        return {}
+    return {"names": said.names, "node_group": said.node_group}

@@ -22,9 +22,10 @@ from rayserve_par.serving.front.front_settings import FrontSettings
 from rayserve_par.serving.front.guard import living_stand_in, stand_by, with_takeover
 from rayserve_par.serving.front.kept_servers import keep_servers, servers_of
 from rayserve_par.serving.front.known_config import known_config
-from rayserve_par.serving.front.pools import Pool, as_text, from_text, pools_of, said_by
+from rayserve_par.serving.front.pools import pools_of
 from rayserve_par.serving.front.serve_config import App, read_apps
 from rayserve_par.serving.front.whole_files import write_whole
+from rayserve_par.serving.front.words import Said, as_text, from_text, said_by
 from rayserve_par.settings import load_settings
 
 _SERVE_ERROR_FILE = re.compile(r"^\s*errorfile 50[234] (\S+)\s*$", re.MULTILINE)
@@ -47,21 +48,22 @@ def correct_files(config_file: Path, settings: FrontSettings) -> None:
     config = keep_servers(config, last)
     write_whole(servers_file, json.dumps(servers_of(config)))
     apps = read_apps(config)
-    pools = _pools(apps, settings.folder / "pools.json")
+    said = _said(apps, settings.folder / "pools.json")
+    pools = pools_of(apps, said)
     corrected = corrected_config(config, settings, pools)
     for error_file in set(_SERVE_ERROR_FILE.findall(config)):
         write_whole(Path(error_file), UNAVAILABLE.response)
     write_whole(settings.folder / "400.http", MALFORMED.response)
     write_whole(settings.folder / "408.http", TOO_SLOW.response)
-    write_whole(settings.lua_settings_file, settings.lua_settings(apps, pools))
+    write_whole(settings.lua_settings_file, settings.lua_settings(apps, pools, said))
     write_whole(config_file, corrected)
 
 
-def _pools(apps: Sequence[App], file: Path) -> tuple[Pool, ...]:
+def _said(apps: Sequence[App], file: Path) -> dict[str, Said]:
     known = from_text(file.read_text("utf-8")) if file.exists() else {}
     said = said_by(apps, known)
     write_whole(file, as_text(said))
-    return pools_of(apps, said)
+    return said
 
 
 def real_haproxy() -> str:

@@ -1,6 +1,7 @@
 """The book of leases: what must always hold, whatever holders and clocks do."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given, settings
@@ -67,6 +68,33 @@ def test_leases_never_exceed_the_limit_and_room_is_never_refused(
             assert book.free(spec.name) + held <= spec.capacity
         spent = sum(each.spent for each in holders.values())
         assert spent <= spec.capacity + spec.refill_per_second * now
+
+
+@given(
+    st.lists(st.tuples(HOLDERS, st.integers(1, 20), st.booleans(), st.floats(0, 3)), max_size=60),
+    st.sampled_from([SLOTS, BUCKET]),
+)
+def test_who_knows_another_limit_of_the_same_key_is_granted_by_its_own(
+    steps: list[tuple[str, int, bool, float]], spec: PoolSpec
+) -> None:
+    """As where two applications of a pool give a key different limits."""
+    book, now, spent = LeaseBook(patience_seconds=0), 0.0, 0
+    known = {
+        name: replace(spec, capacity=round(share * spec.capacity))
+        for name, share in (("a", 1), ("b", 0.5), ("c", 1.5))
+    }
+    for name, amount, gives_back, seconds in steps:
+        now += seconds
+        own = known[name]
+        grant = book.ask(now, name, own, amount)
+        held = sum(book.leases(spec.name).values())
+        assert not grant.amount or held <= own.capacity
+        if gives_back and not spec.is_slots:
+            spent += int(book.leases(spec.name)[name]) if name in book.leases(spec.name) else 0
+        if gives_back:
+            book.report(now, name, own, 0)
+        most = max(one.capacity for one in known.values())
+        assert spent <= most + spec.refill_per_second * now
 
 
 @given(st.lists(st.floats(-1e6, 1e9), max_size=30))

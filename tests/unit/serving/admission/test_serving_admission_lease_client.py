@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from rayserve_par.serving.admission.lease_book import PoolSpec
 from rayserve_par.serving.admission.lease_client import LeaseClient, Use
 from rayserve_par.serving.admission.ledger import Answer, Notice, Report
 from rayserve_par.serving.admission.local_ledger import LocalLedger
+from rayserve_par.serving.admission.own_share import OwnShare
 
 SLOTS = Use(PoolSpec("k/concurrency", 4))
 REQUESTS = Use(PoolSpec("k/requests", 6, 0.1))
@@ -47,7 +49,7 @@ def run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 async def replicas(wire: Wire, count: int) -> list[LeaseClient]:
-    made = [LeaseClient(wire, f"r{index}", replicas=count) for index in range(count)]
+    made = [LeaseClient(wire, f"r{n}", look=partial(OwnShare, n, count)) for n in range(count)]
     for client in made:
         await client.start()
     return made
@@ -211,6 +213,80 @@ def test_a_ledger_that_lost_its_memory_learns_what_is_in_use() -> None:
         assert not a.alone
         assert await b.obtain([SLOTS]) is None
         assert await b.obtain([SLOTS]) is not None
+        await stop(clients)
+
+    run(scenario())
+
+
+def test_without_a_ledger_all_together_serve_the_limit_and_no_more() -> None:
+    """Also where there are fewer units than replicas, or they do not divide."""
+
+    async def scenario(count: int, spec: PoolSpec, served: list[int]) -> None:
+        wire = Wire(LocalLedger())
+        wire.cut = True
+        clients = [
+            LeaseClient(wire, f"r{n}", look=partial(OwnShare, n, count), clock=lambda: 7.0)
+            for n in range(count)
+        ]
+        for client in clients:
+            await client._look()
+        for client in clients:
+            taken = 0
+            while await client.obtain([Use(spec)]) is None:
+                taken += 1
+            served.append(taken)
+
+    for count, spec, wanted in (
+        (3, SLOTS.spec, [2, 1, 1]),
+        (6, SLOTS.spec, [1, 1, 1, 1, 0, 0]),
+        (4, REQUESTS.spec, [2, 2, 1, 1]),
+    ):
+        served: list[int] = []
+        run(scenario(count, spec, served))
+        assert served == wanted
+
+
+def no_tables() -> OwnShare:
+    raise ConnectionError("no tables")
+
+
+def test_shares_follow_the_number_of_replicas_with_the_ledger_and_without() -> None:
+    async def scenario() -> None:
+        wire = Wire(LocalLedger())
+        [a] = await replicas(wire, 1)
+        b = LeaseClient(wire, "r1", look=partial(OwnShare, 1, 2))
+        await b.start()
+        await asyncio.sleep(1.2)  # the ledger tells the first one of the second
+        wire.cut = True
+        a._look_blocking = b._look_blocking = no_tables
+        await asyncio.sleep(1.2)
+        assert a.alone
+        assert b.alone
+        for client in (a, b):
+            assert [await client.obtain([SLOTS]) is None for _ in range(3)] == [True, True, False]
+        # Another one starts meanwhile; Ray's tables show it.
+        for place, client in enumerate((a, b)):
+            client._look_blocking = partial(OwnShare, place, 3)
+        await asyncio.sleep(1.2)
+        a.release(SLOTS.spec)
+        b.release(SLOTS.spec)
+        assert await a.obtain([SLOTS]) is None  # 2 of 4 for the first, 1 for the others
+        assert await b.obtain([SLOTS]) is not None
+        await stop([a, b])
+
+    run(scenario())
+
+
+def test_a_look_that_fails_leaves_the_share_as_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        wire = Wire(LocalLedger())
+        clients = await replicas(wire, 2)
+        wire.cut = True
+        for client in clients:
+            client._look_blocking = no_tables
+        await asyncio.sleep(2.2)
+        assert "2 are assumed: no tables" in caplog.text
+        assert [await clients[0].obtain([SLOTS]) is None for _ in range(3)] == [True, True, False]
         await stop(clients)
 
     run(scenario())

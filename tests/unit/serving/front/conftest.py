@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -26,7 +26,8 @@ def loop() -> Iterator[Loop]:
 def make_front(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeFront]:
     """`make_front({(app, prefix): [replica names]}, names={app: model names}, **environment)`.
 
-    `loads` is what the replicas of an app say beside (`front_replica.Replica.load`).
+    `loads` is what the replicas of an app say beside (`front_replica.Replica.load`); those of
+    `silent` apps say nothing.
     """
     started: list[Front] = []
 
@@ -35,6 +36,7 @@ def make_front(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         names: dict[str, tuple[str, ...]] | None = None,
         proxy: bool = False,
         loads: dict[str, dict[str, Any]] | None = None,
+        silent: Collection[str] = (),
         **environment: str,
     ) -> Front:
         replicas = {
@@ -45,6 +47,7 @@ def make_front(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                     prefix="" if prefix == "/" else prefix,
                     names=(names or {}).get(app, (app,)),
                     load=dict((loads or {}).get(app, {})),
+                    silent=app in silent,
                 )
                 for one in found
             ]

@@ -60,6 +60,7 @@ class Replica:
     host: str = "127.0.0.1"
     elsewhere: bool = False  # runs in another process
     frozen: bool = False
+    silent: bool = False  # serves, but does not say what it is
     load: dict[str, Any] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     polls: list[float] = field(default_factory=list)
@@ -130,7 +131,8 @@ class Replica:
             writer.write(_answer(self.health, b"DRAINING" if self.health != 200 else b"success"))
         elif path == f"{self.prefix}/internal/front":
             self.polls.append(time.monotonic())
-            writer.write(_answer(200, json.dumps(self.status).encode()))
+            status = 503 if self.silent else 200
+            writer.write(_answer(status, json.dumps(self.status).encode()))
         else:
             self.requests.append(request)
             if self.key and request.headers.get("authorization") != f"Bearer {self.key}":

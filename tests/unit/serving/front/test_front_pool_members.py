@@ -15,8 +15,9 @@ from front_replica import Replica, free_port
 
 from rayserve_par.serving.front.corrections import corrected_config
 from rayserve_par.serving.front.front_settings import FrontSettings
-from rayserve_par.serving.front.pools import Pool, Said, as_text, from_text, pools_of, said_by
+from rayserve_par.serving.front.pools import Pool, pools_of
 from rayserve_par.serving.front.serve_config import App, Instance, read_apps
+from rayserve_par.serving.front.words import Said, as_text, from_text, said_by
 from rayserve_par.settings import Settings
 
 
@@ -51,6 +52,41 @@ def said(group: str | None, names: tuple[str, ...] = CHAT) -> Said:
 )
 def test_the_pools_among_applications(known: dict[str, Said], pools: list[tuple[App, ...]]) -> None:
     assert [one.apps for one in pools_of([A, B, C, ROOT], known)] == pools
+
+
+A1, B1, C1 = app("a", 1), app("b", 1), app("c", 1)
+
+
+def by(one: App, group: str | None, names: tuple[str, ...] = CHAT) -> dict[str, Said]:
+    return {one.backend: Said(one.instances[0].name, names, group)}
+
+
+OLD = {"http-c": Said("c-0", CHAT, "L4")}  # by an instance that has gone
+
+
+@pytest.mark.parametrize(
+    ("known", "pools"),
+    [
+        # It may be of the pool, or make one with an application alone.
+        (by(A1, "H100") | by(B1, "H200"), [Pool((A1, B1), (C1,))]),
+        (by(A1, "H100") | by(B1, "H200", ("b",)), [Pool((A1,), (C1,)), Pool((B1,), (C1,))]),
+        # Of two silent ones the backend of the first has both.
+        (by(A1, "H100"), [Pool((A1,), (B1, C1)), Pool((B1,), (C1,))]),
+        (by(B1, "H100"), [Pool((A1,), (C1,)), Pool((B1,), (A1, C1))]),
+        ({}, [Pool((A1,), (B1, C1)), Pool((B1,), (C1,))]),
+        # Who keeps to no node group is in no pool.
+        (by(A1, None) | by(B1, None), []),
+        # What its former instance said counts until another one answers.
+        (by(A1, "H100") | by(B1, "H200") | OLD, [Pool((A1, B1, C1))]),
+        (by(A1, "H100") | by(B1, "H200", ("b",)) | OLD, [Pool((A1, C1)), Pool((B1,), (C1,))]),
+        (by(A1, "H100") | OLD, [Pool((A1, C1), (B1,)), Pool((B1,), (C1,))]),
+        (by(A1, "H100") | by(B1, "H200") | by(C1, "L4"), [Pool((A1, B1, C1))]),
+    ],
+)
+def test_applications_that_have_not_answered_may_join(
+    known: dict[str, Said], pools: list[Pool]
+) -> None:
+    assert list(pools_of([A1, B1, C1, app("r", 1, prefix="/")], known)) == pools
 
 
 def test_what_was_said_is_kept_as_text() -> None:
@@ -164,6 +200,17 @@ def test_a_pool_is_a_backend_with_the_servers_of_all(config: str, tmp_path: Path
     assert text.count("retry-on conn-failure empty-response\n") == 3
     assert read_apps(text) == read_apps(config)
     assert f'"name"] = "{pool.backend}"' in settings.lua_settings(read_apps(config), [pool])
+
+
+def test_who_may_join_is_in_maintenance(config: str, tmp_path: Path) -> None:
+    settings = FrontSettings.of(Settings(), tmp_path)
+    first, second = read_apps(config)
+    text = corrected_config(config, settings, [Pool((first,), (second,))])
+    section = text.split(f"\nbackend {first.backend}-via", 1)[1].split("\nbackend ", 1)[0]
+    servers = [line for line in section.splitlines() if " check observe" in line]
+    assert len(servers) == 2
+    assert all(line.endswith(" disabled") for line in servers)  # nobody is in it yet
+    assert text.count(" disabled\n") == 5  # and Serve's proxy in each of three backends
 
 
 def test_without_a_pool_nothing_is_added(config: str, tmp_path: Path) -> None:

@@ -6,12 +6,10 @@
 -- An instance that accepts connections and says nothing (its node hangs; the kernel still answers
 -- keepalives) would keep its requests silent for as long. After CUT_POLLS silent questions in a
 -- row, some 12 s, and with HAProxy's own check failed, they are ended.
---
--- Apps of a pool serve one model on different nodes. Its servers are theirs, each with the app that
--- it belongs to, a slot among all of the pool's, and a second handle, in the pool's own backend.
 
 local http = require("rayserve_par.http")
 local json = require("rayserve_par.json")
+local pools = require("rayserve_par.pools")
 
 local POLL_MS = 500
 local SLOWEST_POLL_MS = 4000
@@ -19,8 +17,7 @@ local POLL_TIMEOUT_SECONDS = 1
 local SILENT_POLLS = 2
 local CUT_POLLS = 4
 
--- `places` is what a model's requests may go to: each app, or the pool that it is in.
-local fleet = { backends = {}, places = {}, listeners = {} }
+local fleet = { backends = {}, listeners = {} }
 
 local function number(found, otherwise)
     return type(found) == "number" and found or otherwise
@@ -44,20 +41,6 @@ local function end_sessions(server)
     end
 end
 
--- How much more a request is to each instance of a pool than to the mean of them, by what full ones
--- are predicted to serve; 1 where an instance does not say.
-local function compare(servers)
-    local sum, known = 0, 0
-    for _, server in ipairs(servers) do
-        if server.full_rate then
-            sum, known = sum + server.full_rate, known + 1
-        end
-    end
-    for _, server in ipairs(servers) do
-        server.weight = server.full_rate and sum / known / server.full_rate or 1
-    end
-end
-
 local function learn(backend, server, document)
     server.names = type(document.names) == "table" and document.names or { document.model }
     server.waiting = number(document.waiting, 0)
@@ -66,13 +49,16 @@ local function learn(backend, server, document)
     server.limit = number(document.limit, math.huge)
     server.draining = document.draining == true
     server.failures, server.silences = 0, 0
+    local rate = number(document.full_requests_per_second, 0)
+    if rate ~= (server.full_rate or 0) then
+        server.full_rate = rate > 0 and rate or nil
+        if backend.pool then
+            pools.compare(backend.pool)
+        end
+    end
+    pools.heard(backend, document)
     server.usable = not server.draining and is_up(server.haproxy)
         and (not server.pooled or is_up(server.pooled))
-    local rate = number(document.full_requests_per_second, 0)
-    if backend.pool and rate ~= (server.full_rate or 0) then
-        server.full_rate = rate > 0 and rate or nil
-        compare(backend.pool.servers)
-    end
     for _, listener in ipairs(fleet.listeners) do
         listener(backend, server)
     end
@@ -113,6 +99,15 @@ local function find_handles(backend, server)
     end
 end
 
+-- Servers begin as the process before left them. One that it kept in maintenance in a pool's backend
+-- would be down until its next health check.
+local function end_maintenance(server)
+    if server.pooled and is_up(server.haproxy) and not is_up(server.pooled) then
+        server.pooled:set_ready()
+        server.pooled:check_force_up()
+    end
+end
+
 local function poll_for_ever(backend, server)
     find_handles(backend, server)
     local pause = POLL_MS
@@ -148,36 +143,22 @@ function fleet.any_usable(backend)
     return false
 end
 
--- Each backend's place among `fleet.places`.
-local function find_places(settings)
-    local pools = {}
-    for _, pool in ipairs(settings.pools) do
-        pool.servers = {}
-        for _, name in ipairs(pool.backends) do
-            pools[name] = pool
-        end
-    end
-    local listed = {}
-    for _, backend in ipairs(settings.backends) do
-        backend.pool = pools[backend.name]
+-- What a model's requests may go to: each app, or the pool that it is in.
+function fleet.places()
+    local found, listed = {}, {}
+    for _, backend in ipairs(fleet.backends) do
         local place = backend.pool or backend
         if not listed[place] then
             listed[place] = true
-            fleet.places[#fleet.places + 1] = place
-        end
-        for slot, server in ipairs(backend.servers) do
-            server.backend, server.slot, server.weight = backend, slot, 1
-            if backend.pool then
-                server.slot = #backend.pool.servers + 1
-                backend.pool.servers[server.slot] = server
-            end
+            found[#found + 1] = place
         end
     end
+    return found
 end
 
 function fleet.start(settings)
     local several = #settings.backends > 1
-    find_places(settings)
+    pools.start(settings)
     for _, backend in ipairs(settings.backends) do
         fleet.backends[#fleet.backends + 1] = backend
         for _, server in ipairs(backend.servers) do
@@ -185,6 +166,7 @@ function fleet.start(settings)
             forget_load(server)
             core.register_init(function()
                 find_handles(backend, server)
+                end_maintenance(server)
             end)
             if several or #backend.servers > 1 then
                 core.register_task(function()

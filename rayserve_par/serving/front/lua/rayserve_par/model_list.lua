@@ -34,7 +34,7 @@ end
 
 function model_list.all(txn)
     local models, refused_status, refused_body, answered = {}, nil, nil, false
-    for _, place in ipairs(fleet.places) do
+    for _, place in ipairs(fleet.places()) do
         local status, body = ask(txn, place)
         if status == 200 then
             answered = true

@@ -30,8 +30,7 @@ local HEAD_BLOCKS = 8
 local MULTIPLIER = -7046029254386353131 -- 0x9E3779B97F4A7C15, the golden ratio in 64 bits
 
 local routing = {}
-local maps = {} -- name of a backend or pool -> prefix map
-local session_maps = {} -- name of a backend or pool -> session map
+local known = {} -- by a place's `memory`: what is known of prompts and of sessions
 local turns = {} -- backend name -> next of round robin
 local policy
 
@@ -161,10 +160,17 @@ local function by_prompt(servers, map, hashes, session)
         or least_loaded(servers)
 end
 
+-- By an app's own prefix, what its pool knows of its instances counts too.
+local function known_of(place)
+    local memory = (place.pool or place).memory
+    known[memory] = known[memory] or { prompts = prefix_map.new(), sessions = session_map.new() }
+    return known[memory].prompts, known[memory].sessions
+end
+
 local policies = {}
 
 function policies.prefix(txn, servers, place)
-    local map, homes = maps[place.name], session_maps[place.name]
+    local map, homes = known_of(place)
     local hashes = prefix_map.blocks(txn.c, txn.sf:req_body())
     local header = txn.sf:req_hdr("x-session-id")
     local session = header ~= "" and txn.c:xxh64(header, 0) or nil
@@ -206,15 +212,7 @@ end
 function routing.start(settings)
     policy = policies[settings.routing]
     core.register_init(function()
-        for _, place in ipairs(fleet.places) do
-            maps[place.name] = prefix_map.new()
-            session_maps[place.name] = session_map.new()
-        end
         for _, backend in ipairs(fleet.backends) do
-            -- By an app's own prefix, what its pool knows of its instances counts too.
-            local place = backend.pool or backend
-            maps[backend.name], session_maps[backend.name] =
-                maps[place.name], session_maps[place.name]
             for _, server in ipairs(backend.servers) do
                 server.seed = 0
                 for byte in server.name:gmatch(".") do
