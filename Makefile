@@ -39,6 +39,7 @@ test-long: env ## end to end: autoscaling, shared GPUs, node groups, to zero, re
 	$(bin)/python -m pytest -m engine tests/e2e/test_scale_to_zero.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_replan.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_replan_load.py
+	$(bin)/python -m pytest -m engine tests/e2e/test_replan_controllers_die.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_metrics.py
 	$(bin)/python -m pytest -m long tests/e2e/test_faults.py
 
