@@ -60,8 +60,15 @@ def decided(app: Controlled, old: frozenset[str]) -> bool:
 
 
 def first_drains(app: Controlled, old: frozenset[str]) -> bool:
-    """One of the old instances drains, and no new one is there."""
+    """One of the old instances has just been told to drain."""
     return "STOPPING" in states(app, old)
+
+
+def next_waits(app: Controlled, old: frozenset[str]) -> bool:
+    """One of the old instances drains, and Ray has an actor that waits for its GPUs."""
+    actors = [str(one["name"]) for one in ray.util.list_named_actors(all_namespaces=True)]
+    new = {str(one["replica_id"]) for one in app.replicas(APP)} - old
+    return first_drains(app, old) and any(name.endswith(one) for name in actors for one in new)
 
 
 def first_starts(app: Controlled, old: frozenset[str]) -> bool:
@@ -79,7 +86,10 @@ def states(app: Controlled, ids: frozenset[str]) -> list[str]:
     return [str(one["state"]) for one in app.replicas(APP) if one["replica_id"] in ids]
 
 
-@pytest.mark.parametrize("moment", [decided, first_drains, first_starts, second_drains])
+MOMENTS = [decided, first_drains, next_waits, first_starts, second_drains]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_no_request_is_lost(
     full: Controlled, moment: Callable[[Controlled, frozenset[str]], bool]
 ) -> None:
