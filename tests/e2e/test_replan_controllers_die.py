@@ -105,6 +105,7 @@ def test_no_request_is_lost(
         timeline.note(f"both killed ({moment.__name__})")
         wait_until(lambda: rolled_out(full), SECONDS)
     lost = long.lost + load.lost
+    print(f"{long.whole + load.whole} answered, {len(lost)} lost")
     assert not lost, "\n".join(lost)
     assert long.whole > 0
     assert load.whole > 0
