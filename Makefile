@@ -32,13 +32,14 @@ test-unit: env ## the tests that start no engine (seconds)
 test-e2e: env ## the end-to-end tests only
 	$(bin)/python -m pytest tests -m "engine and not long"
 
-test-long: env ## end to end: autoscaling, shared GPUs, node groups, to zero, re-planning, its metrics, an update (30 minutes)
+test-long: env ## end to end: autoscaling, shared GPUs, node groups, to zero, re-planning, its metrics, an update (35 minutes)
 	$(bin)/python -m pytest -m engine tests/e2e/test_autoscaling.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_shared_gpus.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_node_groups_scaling.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_scale_to_zero.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_replan.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_replan_load.py
+	$(bin)/python -m pytest -m engine tests/e2e/test_replan_controllers_die.py
 	$(bin)/python -m pytest -m engine tests/e2e/test_metrics.py
 	$(bin)/python -m pytest -m long tests/e2e/test_faults.py
 

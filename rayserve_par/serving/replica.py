@@ -24,6 +24,7 @@ from ray import serve
 from rayserve_par.serving.admission.concurrency import EngineLoad
 from rayserve_par.serving.admission.own_share import limits_of
 from rayserve_par.serving.admission.usage import UsageSink
+from rayserve_par.serving.draining import actor_of_this_process, drains
 from rayserve_par.serving.health import GenerationProof
 from rayserve_par.serving.instance_admission import make_gate
 from rayserve_par.serving.instance_counters import InstanceCounters
@@ -116,7 +117,7 @@ class ModelReplica:
         self._exporting = asyncio.create_task(self._keep_exporting(metrics))
         # vLLM's /health asks the engine client; it shall be true only while tokens come.
         engine: Any = self._instance.engine
-        engine.check_health = self.check_health
+        engine.check_health = self._check_engine
         app = await self._instance.build_asgi_app()
         if isinstance(app, FastAPI):
             describe_public_paths(app)
@@ -228,12 +229,23 @@ class ModelReplica:
         return report.as_floats()
 
     async def check_health(self) -> None:
-        """Serve's and vLLM's health check.
+        """Serve's health check, with which its controller also asks what it finds when it starts.
+
+        A controller does not know what the one before it has told to leave. Unless that refuses,
+        it counts as running, and others are stopped where it should have been.
 
         Raises:
-            RuntimeError: the engine or one of its ranks has ended.
+            RuntimeError: the replica drains, or the engine or one of its ranks has ended.
             TimeoutError: the engine lives and does not generate.
         """
+        if drains(actor_of_this_process()):
+            raise RuntimeError(
+                "The instance drains: it finishes its requests, takes no new ones and leaves, so "
+                "it does not count as one that runs. Nothing is wrong with it."
+            )
+        await self._check_engine()
+
+    async def _check_engine(self) -> None:
         if self._instance is None:
             return
         if self._instance.failed:

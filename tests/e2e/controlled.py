@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from tests.e2e.conftest import APP, Deployer
 from tests.e2e.waiting import wait_until
 
 CONTROLLER = "controller"
+# A client that is not answered asks again after so long.
+_AGAIN_SECONDS = 0.1
 REPLAN = {
     "settle_seconds": 3.0,
     "lost_settle_seconds": 2.0,
@@ -132,30 +135,39 @@ class Controlled:
 
 
 class Streams:
-    """Clients that stream one answer after another; what does not end with [DONE] is lost."""
+    """Clients that stream one answer after another; what does not end with [DONE] is lost.
 
-    def __init__(self, url: str, streams: int = 4) -> None:
-        self._url = url
+    `lost` says of each when it began, in seconds since the block did, and what came.
+    """
+
+    def __init__(self, url: str, streams: int = 4, tokens: int = 50) -> None:
+        self._url, self._tokens = url, tokens
+        self._begun = time.monotonic()
         self._over = threading.Event()
         self.whole = 0
         self.lost: list[str] = []
         self._threads = [threading.Thread(target=self._send) for _ in range(streams)]
 
     def _send(self) -> None:
-        body = {"model": "tiny-llama", "prompt": "The plan", "max_tokens": 50, "stream": True}
+        body = {
+            "model": "tiny-llama", "prompt": "The plan", "max_tokens": self._tokens, "stream": True,
+        }  # fmt: skip
         while not self._over.is_set():
+            at = f"{time.monotonic() - self._begun:.1f} s"
             try:
                 with httpx.stream(
                     "POST", f"{self._url}/v1/completions", json=body, timeout=60
                 ) as answer:
                     text = "".join(answer.iter_text())
             except httpx.HTTPError as error:
-                self.lost.append(repr(error))
+                self.lost.append(f"{at}: {error!r}")
+                time.sleep(_AGAIN_SECONDS)
                 continue
             if answer.status_code == 200 and "[DONE]" in text:
                 self.whole += 1
             else:
-                self.lost.append(f"{answer.status_code}: {text[-200:]}")
+                self.lost.append(f"{at}: {answer.status_code}: {text[-200:]}")
+                time.sleep(_AGAIN_SECONDS)
 
     def __enter__(self) -> Streams:
         for thread in self._threads:

@@ -11,10 +11,16 @@ reduces to n first, n old ones that carry the rate. ONE_BY_ONE needs that a new 
 old one was, m >= 2, and m - 1 old ones that carry the rate. What nothing serves is changed at once.
 
 Ray Serve 2.60 starts at most `surge + target - active` new replicas in a surge, where surge =
-ceil(max_surge_percent x target / 100); without one it stops max(1, floor(rolling_update_percentage
-x target)) less what is pending. With more wanted than run and no free GPU it would wait for the
-missing ones for ever and stop nothing, so the first step keeps the number that runs, and the
-second one sets n.
+ceil(max_surge_percent x target / 100), and stops old ones while more than `target` run; without one
+it stops max(1, floor(rolling_update_percentage x target)) less what is pending. With more wanted
+than run and no free GPU a surge would wait for the missing ones for ever and stop nothing, so the
+first step keeps the number that runs, and the second one sets n.
+
+ONE_BY_ONE is a surge of one about m - 1: one too many runs, so one stops, and a new one waits for
+its place. So m - 1 run throughout, and m - 1 are new when the second step sets n. Without a surge
+a controller that starts in the middle stops what is too many by its count, in which old ones that
+drain and new ones that wait count as well (decision 0025). Where a scaling policy sets the number,
+it cannot be m - 1, and Serve's way without a surge is what is left.
 """
 
 from __future__ import annotations
@@ -73,20 +79,28 @@ def cost_gpu_seconds(
     return start_seconds * running * (present.gpus_taken if present else 0.0)
 
 
-def first_step(way: Way, running: int, candidate: Prospect, wanted: int) -> Step:
-    """The update that exchanges the layout."""
+def first_step(
+    way: Way, running: int, candidate: Prospect, wanted: int, *, sets_number: bool
+) -> Step:
+    """The update that exchanges the layout; without `sets_number` Serve's number stays."""
     if way is Way.ALL_AT_ONCE:
         return Step(wanted, 0, 1.0)
     if way is Way.ONE_BY_ONE:
-        return Step(min(wanted, running), 0, _ONE_BY_ONE_SHARE)
+        if not sets_number:
+            return Step(running, 0, _ONE_BY_ONE_SHARE)
+        return Step(running - 1, _surge_percent(1, running - 1), _ONE_BY_ONE_SHARE)
     target = wanted if candidate.beside > wanted - running else running
     surge = min(target, candidate.beside - max(0, target - running))
-    return Step(target, max(1, 100 * surge // target), _ONE_BY_ONE_SHARE)
+    return Step(target, _surge_percent(surge, target), _ONE_BY_ONE_SHARE)
 
 
 def usual_step(instances: int) -> Step:
     """The update that sets a number, and lets Serve replace as it does by itself."""
     return Step(instances, 0, _SERVES_OWN_SHARE)
+
+
+def _surge_percent(surge: int, target: int) -> int:
+    return max(1, 100 * surge // target)
 
 
 def _carries(present: Prospect, instances: int, rate: float | None) -> bool:

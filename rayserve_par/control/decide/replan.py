@@ -229,13 +229,14 @@ def _change(
     wanted = max(1, taken.count(state.counting, state.rate))
     way = way_of(state.present, state.living, taken, wanted, state.rate)
     cost = cost_gpu_seconds(way, state.present, state.living, taken, wanted, state.start_seconds)
+    sets_number = state.counting.by is not CountBy.POLICY
     return ReplanDecision(
         action,
         why,
         note,
         choice=taken.choice(wanted),
         way=way,
-        step=first_step(way, state.living, taken, wanted),
+        step=first_step(way, state.living, taken, wanted, sets_number=sets_number),
         cost_gpu_seconds=cost,
         predicted=taken,
     )

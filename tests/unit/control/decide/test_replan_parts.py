@@ -81,8 +81,8 @@ def test_gain(
         (1, replace(TP2, beside=1), 3, None, Way.SURGE, Step(1, 100, 1e-6)),
         (4, TP2, 2, None, Way.SURGE, Step(2, 100, 1e-6)),
         # Serve would stop two of four at once, and two do not carry 15 requests/s.
-        (4, TP2, 2, 15.0, Way.ONE_BY_ONE, Step(2, 0, 1e-6)),
-        (2, replace(TP2, beside=0), 4, None, Way.ONE_BY_ONE, Step(2, 0, 1e-6)),
+        (4, TP2, 2, 15.0, Way.ONE_BY_ONE, Step(3, 33, 1e-6)),
+        (2, replace(TP2, beside=0), 4, None, Way.ONE_BY_ONE, Step(1, 100, 1e-6)),
         (2, replace(TP2, beside=0), 2, 9.0, Way.ALL_AT_ONCE, Step(2, 0, 1.0)),
         (2, replace(TP2, beside=0, in_place=False), 1, None, Way.ALL_AT_ONCE, Step(1, 0, 1.0)),
         (1, replace(TP2, beside=0), 1, None, Way.ALL_AT_ONCE, Step(1, 0, 1.0)),
@@ -94,7 +94,12 @@ def test_ways_and_steps(
 ) -> None:
     found = way_of(TP1, running, candidate, wanted, rate)
     assert found is way
-    assert first_step(found, running, candidate, wanted) == step
+    assert first_step(found, running, candidate, wanted, sets_number=True) == step
+
+
+def test_one_by_one_keeps_the_number_that_a_policy_sets() -> None:
+    step = first_step(Way.ONE_BY_ONE, 3, replace(TP2, beside=0), 3, sets_number=False)
+    assert step == Step(3, 0, 1e-6)
 
 
 @pytest.mark.parametrize(

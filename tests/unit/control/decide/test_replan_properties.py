@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -115,17 +115,14 @@ def test_what_the_user_set_is_never_changed(seen: ReplanState) -> None:
     assert not decision.acts
 
 
-@given(prospects(), st.integers(1, 8), st.integers(1, 8), st.sampled_from(Way))
+@given(prospects(), st.integers(1, 8), st.integers(1, 8))
 def test_a_surge_never_asks_for_more_than_fits_beside(
-    candidate: Prospect, running: int, wanted: int, way: Way
+    candidate: Prospect, running: int, wanted: int
 ) -> None:
     """By Serve's own arithmetic: it starts surge + target - active, at most what is missing."""
-    if way is Way.SURGE and not candidate.beside:
+    if not candidate.beside:
         return
-    step = first_step(way, running, candidate, wanted)
-    if way is not Way.SURGE:
-        assert step.max_surge_percent == 0
-        return
+    step = first_step(Way.SURGE, running, candidate, wanted, sets_number=True)
     surge = (step.max_surge_percent * step.instances + 99) // 100
     active = min(running, step.instances)
     assert surge >= 1
@@ -134,13 +131,71 @@ def test_a_surge_never_asks_for_more_than_fits_beside(
 
 
 @given(prospects(), st.integers(1, 8), st.integers(1, 8))
-def test_one_by_one_and_all_at_once_never_wait_for_ever(
+def test_without_a_surge_serve_never_waits_for_ever(
     candidate: Prospect, running: int, wanted: int
 ) -> None:
     """Serve stops max(1, floor(share x target)) - pending old ones; it must be 1 at least."""
     for way in (Way.ONE_BY_ONE, Way.ALL_AT_ONCE):
-        step = first_step(way, running, candidate, wanted)
+        step = first_step(way, running, candidate, wanted, sets_number=way is Way.ALL_AT_ONCE)
+        assert step.max_surge_percent == 0
         old = min(running, step.instances)
         pending = step.instances - old
         share = max(1, int(step.rolling_update_percentage * step.instances))
         assert share - pending >= (1 if way is Way.ONE_BY_ONE else old)
+
+
+@given(prospects(), st.integers(2, 12), st.integers(1, 12), st.lists(st.booleans(), max_size=60))
+def test_one_by_one_always_has_all_but_one_running(
+    candidate: Prospect, running: int, wanted: int, dies: list[bool]
+) -> None:
+    """Serve's controller by its own arithmetic, wherever it dies; no GPU is free."""
+    step = first_step(Way.ONE_BY_ONE, running, candidate, wanted, sets_number=True)
+    serve = Surging(step.instances, step.max_surge_percent, old=running)
+    fates = iter(dies)
+    for _ in range(6 * running):
+        serve.tick()
+        assert serve.old + serve.new >= running - 1
+        if next(fates, False):
+            serve.restarted()
+        serve.time_passes()
+    assert (serve.old, serve.draining, serve.new, serve.waiting) == (0, 0, running - 1, 0)
+
+
+@dataclass(slots=True)
+class Surging:
+    """Counts of replicas in a surge of Serve (ray/serve/_private/deployment_state.py, 2.60).
+
+    A new one waits until an old one has drained. In a controller that starts all are recovered; of
+    these, what drains refuses (serving/draining.py), and what waits for its place is started anew.
+    """
+
+    target: int
+    percent: int
+    old: int
+    draining: int = 0
+    new: int = 0
+    waiting: int = 0
+    places: int = 0
+
+    def tick(self) -> None:
+        """`scale_deployment_replicas`: both numbers are of one moment."""
+        surge = (self.percent * self.target + 99) // 100
+        active = self.old + self.new + self.waiting
+        missing = self.target - self.new - self.waiting
+        allowed = surge + self.target - active if self.old else self.target - active
+        start = max(0, min(missing, allowed))
+        surplus = max(0, self.old + self.new - self.target)
+        stop = min(self.old, surplus, 1)
+        self.old, self.draining = self.old - stop, self.draining + stop
+        self.waiting += start
+
+    def restarted(self) -> None:
+        """All recover, in a surge: nothing is started or stopped until they have answered."""
+        self.waiting = 0
+
+    def time_passes(self) -> None:
+        """What drains ends, then what waits starts."""
+        if self.draining:
+            self.draining, self.places = self.draining - 1, self.places + 1
+        elif self.waiting and self.places:
+            self.waiting, self.places, self.new = self.waiting - 1, self.places - 1, self.new + 1
