@@ -26,8 +26,8 @@ _LOGICAL_BATCHES, _LOGICAL_PROMPT_TOKENS, _LOGICAL_DECODE_TOKENS = (1, 4), 64, 8
 _TRACE = ".pt.trace.json.gz"
 # Ids below are often special tokens.
 _FIRST_TOKEN = 10
-# How vLLM names a rank's trace: dp0_pp0_tp1_...
-_RANK = re.compile(r"_pp(\d+)_tp(\d+)_")
+# How vLLM's name of a trace tells the rank: dp0_pp0_tp1_dcp0_ep0_rank1.
+_RANK = re.compile(r"rank(\d+)")
 
 
 def steps(case: EngineCase, machine: Machine) -> dict[str, Any]:
@@ -55,16 +55,16 @@ def steps(case: EngineCase, machine: Machine) -> dict[str, Any]:
 
 
 def _ranks(folder: Path, batch: int) -> list[dict[str, Any]]:
-    """What each rank's trace says, by stage and place in it.
+    """What each rank's trace says, by its number.
 
     Raises:
         FileNotFoundError: no rank left a trace.
     """
     found = []
     for file in sorted(_of_batch(folder, batch).glob(f"*{_TRACE}")):
-        place = _RANK.search(file.name)
-        stage, rank = map(int, place.groups()) if place else (0, 0)
-        found.append({"pp": stage, "tp": rank, **asdict(step_times(read_trace(file)))})
+        rank = _RANK.search(file.name)
+        times = asdict(step_times(read_trace(file)))
+        found.append({"rank": int(rank[1]) if rank else None, **times})
     if not found:
         raise FileNotFoundError(f"no trace *{_TRACE} in {_of_batch(folder, batch)}")
     return found
