@@ -7,8 +7,14 @@ A local cluster of mock engines scales by the policy `latency` while a slice of 
 replayed against it, whose middle third comes at `--rise` times the rate. The simulator gets the
 same arrivals, settings and step times, and the start time that the controller measured.
 
-Agreement is the share of the simulator's decisions for which the cluster wanted the same number of
-instances within one interval before or after. Exits with 1 if it is below 95%.
+Agreement is the share of a simulation's decisions for which the cluster wanted the same number of
+instances within one interval before or after. It is given three times:
+
+at the cluster's looks   the simulator decides when the live controller did and knows as much of
+                         the arrivals (live_looks.py). Exits with 1 if it is below 95%.
+by itself                the simulator looks every interval from 0 on and knows all until then
+looks drawn              looks fall anew, with ages in another order: of the cluster with each such
+                         simulation, and of these with each other, which is what chance is worth
 """
 
 from __future__ import annotations
@@ -21,14 +27,24 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise, permutations
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 import ray
 
 from benchmarks.autoscaling.__main__ import TRACE
-from benchmarks.autoscaling.real_cluster import NAME, probe, replay, served
-from benchmarks.autoscaling.replay import UNLIMITED, measured, simulated_with, slice_of, table
+from benchmarks.autoscaling.live_looks import AtLooks, Look, drawn_looks, looks_of
+from benchmarks.autoscaling.real_cluster import NAME, Answer, probe, replay, served
+from benchmarks.autoscaling.replay import (
+    UNLIMITED,
+    Percentiles,
+    measured,
+    simulated_with,
+    slice_of,
+    table,
+)
 from benchmarks.autoscaling.set_times import SetTimes, times_of
 from rayserve_par.cli.connect import connect
 from rayserve_par.control.decide.scale import ScalePolicy
@@ -46,6 +62,7 @@ LOOK_SECONDS, SETTLE_SECONDS, START_SECONDS = 2.0, 30.0, 10.0
 TTFT_SECONDS, TPOT_SECONDS = 2.0, 0.1
 TOKENS = 0.1
 _POLL_SECONDS = 0.25
+_DRAWS = 20
 # Short prompts at a slow prefill: one instance carries a few requests a second.
 MOCK = EngineTimes(
     prefill_tokens_per_second=1000.0,
@@ -126,7 +143,9 @@ def app_args(most: int) -> dict[str, Any]:
     }
 
 
-async def _watched(url: str, arrivals: Sequence[Arrival]) -> tuple[list[Any], list[ControlStatus]]:
+async def _watched(
+    url: str, arrivals: Sequence[Arrival]
+) -> tuple[list[Answer], list[ControlStatus]]:
     """The answers, and every status that the controller wrote meanwhile, from the start on."""
     from rayserve_par.control.live import store
 
@@ -141,9 +160,13 @@ async def _watched(url: str, arrivals: Sequence[Arrival]) -> tuple[list[Any], li
 
 
 def simulate_counts(
-    arrivals: Sequence[Arrival], times: SetTimes, most: int, start_seconds: float
-) -> tuple[list[Wanted], Any]:
-    """What the simulator wants, and its percentiles."""
+    arrivals: Sequence[Arrival],
+    times: SetTimes,
+    most: int,
+    start_seconds: float,
+    looks: Sequence[Look] = (),
+) -> tuple[list[Wanted], Percentiles]:
+    """What the simulator wants, by itself or at these looks, and its percentiles."""
     bounds = Bounds(1, most)
     settings = ScaleSettings(bounds, look_seconds=LOOK_SECONDS, settle_seconds=SETTLE_SECONDS)
     model = InstanceModel(
@@ -166,8 +189,25 @@ def simulate_counts(
         tpot_limit=TPOT_SECONDS,
     )
     policy = ScalePolicy(settings, model, start_seconds)
-    found, outcome = simulated_with(arrivals, scenario, policy)
+    found, outcome = simulated_with(arrivals, scenario, AtLooks(policy, looks) if looks else policy)
     return [Wanted(one.seconds, one.wanted, one.ready) for one in outcome.samples], found
+
+
+def from_second(arrivals: Sequence[Arrival], zero: float) -> tuple[Arrival, ...]:
+    """On a clock that began with the second in which `zero` lies."""
+    return tuple(replace(one, seconds=one.seconds + zero % 1) for one in arrivals)
+
+
+def among_draws(
+    cluster: Sequence[Wanted], drawn: Sequence[Sequence[Wanted]], interval: float
+) -> tuple[list[float], list[float]]:
+    """Agreements of the cluster with each simulation, and of each two of these."""
+    with_cluster = [agreement(cluster, one, interval) for one in drawn]
+    return with_cluster, [agreement(one, other, interval) for one, other in permutations(drawn, 2)]
+
+
+def _shares(shares: Sequence[float]) -> str:
+    return f"{mean(shares):.1%} ({min(shares):.1%} to {max(shares):.1%})"
 
 
 def main() -> None:
@@ -192,26 +232,54 @@ def main() -> None:
         try:
             times = times_of(MOCK, asyncio.run(probe(url, [(1, 1, 32), (1, 1, 256)], rounds=3)))
             zero = time.time()
-            answers, looks = asyncio.run(_watched(url, arrivals))
+            answers, statuses = asyncio.run(_watched(url, arrivals))
         finally:
             ray.shutdown()  # before the cluster ends: Ray ends a process whose cluster is gone
-    cluster = [Wanted(one.seconds - zero, one.wanted, one.ready) for one in looks]
-    started = looks[-1].start_seconds
-    simulator, model = simulate_counts(arrivals, times, args.most, started)
-    share = agreement(cluster, simulator, LOOK_SECONDS)
-    print(f"{len(arrivals)} requests over {args.seconds:.0f} s; a start took {started:.1f} s")
-    for label, those in (("cluster", cluster), ("simulator", simulator)):
+    looks = looks_of(statuses, zero)
+    begun = from_second(arrivals, zero)
+    cluster = [
+        Wanted(one.seconds - int(zero), one.wanted, one.ready)
+        for one in statuses
+        if one.seconds >= int(zero)
+    ]
+    started = statuses[-1].start_seconds
+    interval = max(LOOK_SECONDS, median(b.seconds - a.seconds for a, b in pairwise(looks)))
+    at_looks, model = simulate_counts(begun, times, args.most, started, looks)
+    at_looks = [one for one in at_looks if one.seconds >= looks[0].seconds]
+    by_itself, _ = simulate_counts(begun, times, args.most, started)
+    drawn = [
+        simulate_counts(
+            begun, times, args.most, started, drawn_looks(looks, started, begun[-1].seconds, seed)
+        )[0]
+        for seed in range(_DRAWS)
+    ]
+    share = agreement(cluster, at_looks, interval)
+    alone = agreement(cluster, by_itself, interval)
+    theirs, mutual = among_draws(cluster, drawn, interval)
+    ages = [one.age_seconds for one in looks]
+    print(
+        f"{len(arrivals)} requests over {args.seconds:.0f} s; a start took {started:.1f} s; "
+        f"{len(looks)} looks, {interval:.2f} s apart, at arrivals {mean(ages):.1f} s old "
+        f"({min(ages):.1f} to {max(ages):.1f})"
+    )
+    for label, those in (
+        ("cluster", cluster), ("simulator at its looks", at_looks), ("by itself", by_itself)
+    ):  # fmt: skip
         print(label, ", ".join(f"{one.seconds:.0f} s: {one.wanted}" for one in changes(those)))
     print(
-        f"The same number within {LOOK_SECONDS:g} s at {share:.1%} of {len(simulator)} decisions."
+        f"The same number within {interval:.2f} s: at its looks {share:.1%} of {len(at_looks)} "
+        f"decisions; by itself {alone:.1%}; looks drawn {_DRAWS} times {_shares(theirs)}, "
+        f"and these with each other {_shares(mutual)}."
     )
     print(table(measured(answers), model))
     if args.json:
         document = {
             "requests": len(arrivals), "seconds": args.seconds, "start_seconds": started,
-            "agreement": share, "times": asdict(times),
+            "agreement": {"at_looks": share, "by_itself": alone, "drawn": theirs, "mutual": mutual},
+            "zero": zero, "times": asdict(times), "looks": [asdict(one) for one in looks],
             "cluster": [asdict(one) for one in cluster],
-            "simulator": [asdict(one) for one in simulator],
+            "at_looks": [asdict(one) for one in at_looks],
+            "by_itself": [asdict(one) for one in by_itself],
             "latency": {"cluster": asdict(measured(answers)), "simulator": asdict(model)},
         }  # fmt: skip
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 import pytest
@@ -9,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.autoscaling.decision_time import seconds_of, state_of
+from benchmarks.autoscaling.fit_to_replay import distance, fitted_to
 from benchmarks.autoscaling.real_cluster import Answer
 from benchmarks.autoscaling.replay import (
     MOCK,
     Percentiles,
+    latencies,
     measured,
     off,
     percentiles,
@@ -26,6 +29,7 @@ from rayserve_par.control.decide.settings import Bounds, ScaleSettings
 from rayserve_par.control.simulate.engine import EngineLimits
 from rayserve_par.control.simulate.request import Arrival
 from rayserve_par.serving.mock_engine.scheduler import Request, Scheduler
+from rayserve_par.serving.mock_engine.times import EngineTimes
 from tests.unit.control.instances_of_llama import instance_model
 
 LIMITS = EngineLimits(MOCK.kv_tokens, MOCK.max_num_seqs, MOCK.max_num_batched_tokens)
@@ -148,3 +152,48 @@ def test_a_decision_about_a_thousand_instances_is_quick() -> None:
     took = seconds_of(policy, state_of(1000, rate, 1e4), rounds=7)
     assert len(took) == 7
     assert median(took) < 0.05
+
+
+def test_times_fitted_to_a_replay_foretell_another() -> None:
+    draw = random.Random(5)
+    arrivals, now = [], 0.0
+    for _ in range(150):
+        now += draw.expovariate(3.0)
+        arrivals.append(Arrival(now, draw.randint(20, 480), draw.randint(2, 60)))
+    true = SetTimes(0.006, 0.0006, 11_000.0, 0.009, 3e-5)
+
+    def simulate(times: SetTimes) -> tuple[Sequence[float], Sequence[float]]:
+        return latencies(arrivals, times, LIMITS, 1)
+
+    begin = SetTimes(0.0035, 0.0, 16_000.0, 0.004, 0.0)
+    found, away = fitted_to(simulate(true), simulate, begin)
+    assert away < 0.05
+    assert distance(simulate(true), simulate(begin)) > 0.5
+    # One number may stand for part of another; what they give for other requests is what counts.
+    lengths = [(draw.randint(20, 480), draw.randint(2, 60)) for _ in arrivals]
+    other = [Arrival(one.seconds * 0.8, *pair) for one, pair in zip(arrivals, lengths, strict=True)]
+    there, ours = (simulated(other, one, LIMITS, 1) for one in (true, found))
+    assert off(there.ttft_p50, ours.ttft_p50) == pytest.approx(0.0, abs=0.1)
+    assert off(there.ttft_p95, ours.ttft_p95) == pytest.approx(0.0, abs=0.1)
+    assert off(there.tpot_p50, ours.tpot_p50) == pytest.approx(0.0, abs=0.1)
+    assert off(there.tpot_p95, ours.tpot_p95) == pytest.approx(0.0, abs=0.1)
+
+
+def test_what_the_front_adds_by_token_comes_before_the_engine() -> None:
+    arrivals = [Arrival(0.0, 400, 5), Arrival(0.005, 100, 5)]
+    slow = replace(TIMES, front_seconds_per_token=1e-4)
+    plain, late = latencies(arrivals, TIMES, LIMITS, 1), latencies(arrivals, slow, LIMITS, 1)
+    # The shorter prompt now comes first, at 15 ms; the longer one, at 40 ms, waits for its step.
+    assert sorted(plain[0]) == pytest.approx(
+        [TIMES.mixed(400, 0, 0, 0), TIMES.mixed(400, 0, 0, 0) + TIMES.mixed(100, 0, 1, 0) - 0.005]
+    )
+    first = 0.01 + TIMES.mixed(100, 0, 0, 0)
+    assert sorted(late[0])[0] == pytest.approx(first)
+    assert sorted(late[0])[1] == pytest.approx(0.005 + first + TIMES.mixed(400, 0, 1, 0))
+
+
+def test_the_front_is_what_is_left_of_a_prompt_in_chunks() -> None:
+    chunked = EngineTimes(max_num_seqs=64, max_num_batched_tokens=64)
+    whole = sum(chunked.step_seconds(1, tokens) for tokens in (64, 64, 64, 8))
+    probes = [Probe(1, 200, whole + 0.004, 0.0)]
+    assert times_of(chunked, probes).front_seconds == pytest.approx(0.004)
