@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from benchmarks.autoscaling.live_looks import AtLooks, Look, drawn_looks, looks_of, until
-from benchmarks.autoscaling.replay_counts import (
+from benchmarks.autoscaling.course import (
+    Course,
     Wanted,
-    among_draws,
+    delayed,
     from_second,
+    judge,
     simulate_counts,
+    text_of,
 )
+from benchmarks.autoscaling.live_looks import AtLooks, Look, drawn_looks, looks_of, until
+from benchmarks.autoscaling.replay import Percentiles
 from benchmarks.autoscaling.set_times import SetTimes
 from rayserve_par.control.decide.scale import ScalePolicy
 from rayserve_par.control.decide.settings import Bounds, ScaleSettings
@@ -99,9 +106,33 @@ def test_drawn_looks_are_as_far_apart_and_as_old() -> None:
     assert drawn_looks(seen, 5.0, 100.0, 3) == drawn[3]
 
 
-def test_agreement_with_draws_and_among_them() -> None:
-    one = [Wanted(0.0, 1, 1), Wanted(2.0, 1, 1), Wanted(4.0, 1, 1), Wanted(6.0, 1, 1)]
-    other = [*one[:2], Wanted(4.0, 2, 1), Wanted(6.0, 2, 1)]
-    theirs, mutual = among_draws(one, [one, other], 1.0)
-    assert theirs == [1.0, 0.5]
-    assert mutual == [0.5, 0.5]
+def course(age: float, wanted: tuple[Wanted, ...] = ()) -> Course:
+    looks = tuple(Look(2.1 * n + 0.4, float(int(2.1 * n + 0.4 - age)), 2.0) for n in range(46))
+    there = Course(3, 500.25, 3.0, TIMES, STEP, looks, wanted, Percentiles(1.0, 2.0, 0.1, 0.2))
+    return replace(there, wanted=wanted or judge(replace(there, wanted=STILL)).simulated)
+
+
+STILL = (Wanted(0.0, 1, 1),)
+
+
+def test_a_course_that_the_simulator_takes_is_agreed_with() -> None:
+    taken = course(1.5)
+    found = judge(taken)
+    assert found.at_looks == 1.0
+    assert found.within > 0.5
+    assert "at the cluster's looks 100.0% of 46 decisions" in text_of(taken, found)
+    assert Course.from_object(json.loads(json.dumps(taken.as_object()))) == taken
+
+
+def test_a_course_of_another_load_is_not() -> None:
+    found = judge(course(1.5, STILL))
+    assert found.at_looks < 0.9
+    assert found.within == 0.0
+
+
+def test_delayed_arrivals_come_in_order_and_never_sooner() -> None:
+    found = delayed(STEP, 0.02, 1)
+    assert found == sorted(found)
+    pairs = list(zip(STEP, found, strict=True))
+    assert all(0 <= late.seconds - sent.seconds <= 0.02 for sent, late in pairs)
+    assert found != delayed(STEP, 0.02, 2)
