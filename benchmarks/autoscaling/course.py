@@ -20,8 +20,8 @@ from itertools import pairwise, permutations
 from statistics import mean, median
 from typing import Any
 
+from benchmarks.autoscaling.latency import Percentiles, simulated_with, table
 from benchmarks.autoscaling.live_looks import AtLooks, Look, drawn_looks
-from benchmarks.autoscaling.replay import Percentiles, simulated_with, table
 from benchmarks.autoscaling.set_times import SetTimes
 from rayserve_par.control.decide.scale import ScalePolicy
 from rayserve_par.control.decide.settings import Bounds, ScaleSettings

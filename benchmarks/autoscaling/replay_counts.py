@@ -40,9 +40,11 @@ from benchmarks.autoscaling.course import (
     judge,
     text_of,
 )
+from benchmarks.autoscaling.engine_kinds import UNLIMITED
+from benchmarks.autoscaling.latency import percentiles
 from benchmarks.autoscaling.live_looks import looks_of
 from benchmarks.autoscaling.real_cluster import NAME, Answer, probe, replay, served
-from benchmarks.autoscaling.replay import UNLIMITED, measured, slice_of
+from benchmarks.autoscaling.replay import slice_of
 from benchmarks.autoscaling.set_times import times_of
 from rayserve_par.cli.connect import connect
 from rayserve_par.control.live.records import ControlStatus
@@ -141,7 +143,9 @@ def run_course(args: argparse.Namespace) -> Course:
             for one in statuses
             if one.seconds >= begin
         ),
-        latency=measured(answers),
+        latency=percentiles(
+            [one.ttft_seconds for one in answers], [one.tpot_seconds for one in answers]
+        ),
     )
 
 

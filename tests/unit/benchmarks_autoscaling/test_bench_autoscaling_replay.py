@@ -1,5 +1,6 @@
 """The replay's parts, and the simulator against the mock engine's own scheduler without a clock."""
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,19 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.autoscaling.decision_time import seconds_of, state_of
+from benchmarks.autoscaling.engine_kinds import KINDS, MOCK
 from benchmarks.autoscaling.fit_to_replay import distance, fitted_to
-from benchmarks.autoscaling.real_cluster import Answer
-from benchmarks.autoscaling.replay import (
-    MOCK,
+from benchmarks.autoscaling.latency import (
     Percentiles,
     latencies,
-    measured,
     off,
     percentiles,
     simulated,
-    slice_of,
     table,
 )
+from benchmarks.autoscaling.replay import Replayed, Run, slice_of, times_for
 from benchmarks.autoscaling.set_times import Probe, SetTimes, fitted, stretched, times_of
 from rayserve_par.control.decide.scale import ScalePolicy
 from rayserve_par.control.decide.settings import Bounds, ScaleSettings
@@ -94,8 +93,7 @@ def test_a_slice_leaves_out_what_is_too_long() -> None:
 
 
 def test_percentiles_and_table() -> None:
-    answers = [Answer(one / 100, one / 1000, 0.0) for one in range(101)]
-    real = measured(answers)
+    real = percentiles([one / 100 for one in range(101)], [one / 1000 for one in range(101)])
     assert real.ttft_p95 == pytest.approx(0.95)
     assert real.tpot_p50 == pytest.approx(0.05)
     shown = table(real, Percentiles(0.6, 0.95, 0.05, 0.076))
@@ -197,3 +195,21 @@ def test_the_front_is_what_is_left_of_a_prompt_in_chunks() -> None:
     whole = sum(chunked.step_seconds(1, tokens) for tokens in (64, 64, 64, 8))
     probes = [Probe(1, 200, whole + 0.004, 0.0)]
     assert times_of(chunked, probes).front_seconds == pytest.approx(0.004)
+
+
+def test_a_run_is_judged_from_its_record_as_it_was() -> None:
+    arrivals = tuple(Arrival(one / 2, 50 + 7 * one, 10 + one % 9) for one in range(40))
+    limits = KINDS["tiny-llama"].limits
+    true = SetTimes(0.006, 0.0006, 11_000.0, 0.009, 3e-5)
+    ttft, tpot = latencies(arrivals, true, limits, 1)
+    there = Replayed(900.0, arrivals, tuple(ttft), tuple(tpot), 0.001)
+    run = Run("tiny-llama", 1, 2, SetTimes(0.003, 0.0, 16_000.0), there, (there, there))
+    kept = Run.from_object(json.loads(json.dumps(run.as_object())))
+    assert kept.by_probes == run.by_probes
+    assert kept.warm_up is not None
+    assert kept.warm_up.arrivals == arrivals
+    assert kept.judged[1].ttft_seconds == pytest.approx(there.ttft_seconds, abs=1e-5)
+    times = times_for(kept)
+    assert off(true.base_seconds, times.base_seconds) == pytest.approx(0.0, abs=0.2)
+    mock = replace(run, engine="mock", warm_up=None)
+    assert times_for(Run.from_object(mock.as_object())) == run.by_probes

@@ -16,8 +16,8 @@ from benchmarks.autoscaling.course import (
     simulate_counts,
     text_of,
 )
+from benchmarks.autoscaling.latency import Percentiles
 from benchmarks.autoscaling.live_looks import AtLooks, Look, drawn_looks, looks_of, until
-from benchmarks.autoscaling.replay import Percentiles
 from benchmarks.autoscaling.set_times import SetTimes
 from rayserve_par.control.decide.scale import ScalePolicy
 from rayserve_par.control.decide.settings import Bounds, ScaleSettings
