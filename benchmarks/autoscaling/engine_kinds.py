@@ -19,7 +19,7 @@ class Kind:
     """An engine to replay against: its config and limits; what the load is by default.
 
     `tokens` is the factor of prompt lengths, `busy` the share of time that steps with prompts take,
-    `warm_up` where in the trace the slice begins that times are fitted to, where they are not set.
+    `warm_ups` where in the trace the slices begin that times are fitted to, where they are not set.
     """
 
     args: dict[str, Any]
@@ -31,7 +31,7 @@ class Kind:
     probe_isl: tuple[int, ...]
     seconds: float
     starts: tuple[float, ...] = (600.0,)
-    warm_up: float | None = None
+    warm_ups: tuple[float, ...] = ()
 
 
 KINDS = {
@@ -70,8 +70,9 @@ KINDS = {
         busy=0.08,
         instances=1,
         probe_isl=(32, 128, 256, 480),
-        seconds=64.0,
-        starts=(600.0, 2100.0),
-        warm_up=900.0,
+        seconds=50.0,
+        starts=(600.0, 3000.0),
+        # The first one comes in bursts, the second one evenly.
+        warm_ups=(900.0, 2100.0),
     ),
 }

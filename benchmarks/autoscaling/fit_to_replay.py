@@ -1,15 +1,16 @@
 """Step times of an engine under load: those with which the simulator gives what a replay gave.
 
 Probes of an idle engine say too little: under load engine, server, proxy and client share the cores
-with each other, and steps take longer. So a warm-up is replayed, and five numbers are looked for:
-the three of a step, and what the front adds to a TTFT, by request and by prompt token. They are
-those with the least
+with each other, and everything takes longer. So warm-ups are replayed, and five numbers are looked
+for: the three of a step, and what the front adds to a TTFT, by itself and for every other request
+that gets tokens meanwhile. They are those with the least
 
-    sum over TTFT and TPOT of  mean | log simulated(i) - log measured(i) |
+    mean over warm-ups of  sum over TTFT and TPOT of  mean | log simulated(i) - log measured(i) |
 
 with both sorted by size, so that distributions are compared and no request has to be met by itself.
-Found by Nelder and Mead's simplex over the logs, from what the probes said. The warm-up's requests
-are never those that are judged.
+Found by Nelder and Mead's simplex over the logs, from what the probes said. The warm-ups' requests
+are never those that are judged; one warm-up is dense and one is not, or what grows with load could
+not be told from what is always there.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _LEAST_SECONDS = 1e-6
 # A simplex that has shrunk too early begins anew where it is.
 _ROUNDS, _EVALUATIONS = 3, 200
 # Where the search begins at the least, in seconds: from a number near 0 it would never come back.
-_LEAST_BEGIN = (1e-4, 1e-4, 1e-6, 1e-3, 1e-5)
+_LEAST_BEGIN = (1e-4, 1e-4, 1e-6, 1e-3, 2e-4)
 
 
 def distance(one: Latencies, other: Latencies) -> float:
@@ -40,12 +41,15 @@ def distance(one: Latencies, other: Latencies) -> float:
 
 
 def fitted_to(
-    measured: Latencies, simulate: Callable[[SetTimes], Latencies], begin: SetTimes
+    measured: Sequence[Latencies],
+    simulate: Sequence[Callable[[SetTimes], Latencies]],
+    begin: SetTimes,
 ) -> tuple[SetTimes, float]:
-    """The times with which `simulate` comes nearest to `measured`, and how near that is."""
+    """The times with which the simulations come nearest to what was measured, and how near."""
 
     def of(logs: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
-        return distance(measured, simulate(_times(logs.tolist())))
+        times = _times(logs.tolist())
+        return mean(distance(a, one(times)) for a, one in zip(measured, simulate, strict=True))
 
     best = np.array([_log(one) for one in map(max, _numbers(begin), _LEAST_BEGIN)])
     away = inf
@@ -63,13 +67,13 @@ def _numbers(times: SetTimes) -> tuple[float, ...]:
         times.seconds_per_sequence,
         1 / times.prefill_tokens_per_second,
         times.front_seconds,
-        times.front_seconds_per_token,
+        times.front_seconds_per_running,
     )
 
 
 def _times(logs: Sequence[float]) -> SetTimes:
-    base, each, prefill, front, by_token = (exp(one) for one in logs)
-    return SetTimes(base, each, 1 / prefill, front, by_token)
+    base, each, prefill, front, busy = (exp(one) for one in logs)
+    return SetTimes(base, each, 1 / prefill, front, busy)
 
 
 def _log(value: float) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import quantiles
 
 from benchmarks.autoscaling.fit_to_replay import Latencies
@@ -11,7 +12,7 @@ from benchmarks.autoscaling.set_times import SetTimes
 from rayserve_par.control.decide.baselines import Static
 from rayserve_par.control.decide.decision import Policy
 from rayserve_par.control.simulate.engine import EngineLimits
-from rayserve_par.control.simulate.request import Arrival
+from rayserve_par.control.simulate.request import Arrival, Request
 from rayserve_par.control.simulate.scenario import Scenario
 from rayserve_par.control.simulate.simulator import Outcome, simulate
 
@@ -41,9 +42,7 @@ def simulated(
 def latencies(
     arrivals: Sequence[Arrival], times: SetTimes, limits: EngineLimits, instances: int
 ) -> Latencies:
-    """TTFT and TPOT of every request in simulation, in no order."""
-    each = times.front_seconds_per_token
-    late = sorted(replace(one, seconds=one.seconds + each * one.isl) for one in arrivals)
+    """TTFT and TPOT of every request in simulation, on so many instances."""
     scenario = Scenario(
         times=times,
         limits=limits,
@@ -51,12 +50,23 @@ def latencies(
         initial=instances,
         most=instances,
         interval_seconds=60.0,
-        duration_seconds=late[-1].seconds + 60.0,
+        duration_seconds=arrivals[-1].seconds + 60.0,
     )
-    outcome = _ended(simulate(scenario, Static(instances), late))
-    return [(one.ttft_seconds or 0.0) + each * one.isl for one in outcome.requests], [
-        one.tpot_seconds or 0.0 for one in outcome.requests
+    requests = _ended(simulate(scenario, Static(instances), arrivals)).requests
+    each = times.front_seconds_per_running / instances
+    others = running_at_first_token(requests)
+    ttft = [one.ttft_seconds or 0.0 for one in requests]
+    return [seconds + each * running for seconds, running in zip(ttft, others, strict=True)], [
+        one.tpot_seconds or 0.0 for one in requests
     ]
+
+
+def running_at_first_token(requests: Sequence[Request]) -> list[int]:
+    """How many others were between their first token and their last when each got its first."""
+    firsts = [one.first_seconds or 0.0 for one in requests]
+    begun = sorted(firsts)
+    ended = sorted(one.end_seconds or 0.0 for one in requests)
+    return [max(0, bisect_left(begun, at) - bisect_left(ended, at)) for at in firsts]
 
 
 def simulated_with(

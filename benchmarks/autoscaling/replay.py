@@ -1,17 +1,17 @@
 """The simulator against a real local cluster: one slice of a trace, both ways.
 
 Run: python -m benchmarks.autoscaling.replay [--engine mock|tiny-llama] [--instances N]
-     [--start SECONDS ...] [--warm-up SECONDS] [--seconds LENGTH] [--busy SHARE] [--tokens FACTOR]
-     [--trace FILE] [--json FILE]
+     [--start SECONDS ...] [--warm-up SECONDS ...] [--seconds LENGTH] [--busy SHARE]
+     [--tokens FACTOR] [--trace FILE] [--json FILE]
      python -m benchmarks.autoscaling.replay --recorded FILE   a run's JSON, fitted and judged anew
 
 The cluster is that of `rayserve-par serve`: Ray, Serve, HAProxy with our Lua, admission, replicas.
 Its engines are mock ones, whose step times are set, or vLLM with a tiny model on CPUs. Of the mock
 ones only what the front adds to a lone request is measured beforehand. Of vLLM nothing is known:
-probes give a first idea, and the step times are fitted to a warm-up, the slice of the trace from
-`--warm-up` on (fit_to_replay.py). Then each slice from a `--start` on is replayed and judged. A
-slice's times are stretched until steps with prompts take `--busy` of the instances' time, its
-tokens multiplied by `--tokens`. The simulator gets the same arrivals and the same number of
+probes give a first idea, and the step times are fitted to warm-ups, the slices of the trace from
+each `--warm-up` on (fit_to_replay.py). Then the slice from each `--start` on is replayed and
+judged. A slice's times are stretched until steps with prompts take `--busy` of the instances' time,
+its tokens multiplied by `--tokens`. The simulator gets the same arrivals and the same number of
 instances. Exits with 1 if TTFT p50 or p95 differ by more than 20% in any judged slice.
 """
 
@@ -22,7 +22,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -79,13 +79,13 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All that a run of the cluster gave. `warm_up` is None where the times are set."""
+    """All that a run of the cluster gave. There are no warm-ups where the times are set."""
 
     engine: str
     instances: int
     cores: int
     by_probes: SetTimes
-    warm_up: Replayed | None
+    warm_ups: tuple[Replayed, ...]
     judged: tuple[Replayed, ...]
 
     def as_object(self) -> dict[str, Any]:
@@ -95,20 +95,19 @@ class Run:
             "instances": self.instances,
             "cores": self.cores,
             "by_probes": asdict(self.by_probes),
-            "warm_up": None if self.warm_up is None else self.warm_up.as_object(),
+            "warm_ups": [one.as_object() for one in self.warm_ups],
             "judged": [one.as_object() for one in self.judged],
         }
 
     @classmethod
     def from_object(cls, found: Mapping[str, Any]) -> Run:
         """The reverse of `as_object`."""
-        warm_up = found["warm_up"]
         return cls(
             engine=found["engine"],
             instances=found["instances"],
             cores=found["cores"],
             by_probes=SetTimes(**found["by_probes"]),
-            warm_up=None if warm_up is None else Replayed.from_object(warm_up),
+            warm_ups=tuple(Replayed.from_object(one) for one in found["warm_ups"]),
             judged=tuple(Replayed.from_object(one) for one in found["judged"]),
         )
 
@@ -152,7 +151,7 @@ def _slice(
 
 
 def run_cluster(args: argparse.Namespace) -> Run:
-    """Start the cluster, probe it, replay the warm-up where there is one, and the slices."""
+    """Start the cluster, probe it, replay warm-ups where there are any, and the slices."""
     kind = KINDS[args.engine]
     trace = parse_trace(args.trace.read_text(encoding="utf-8"), str(args.trace))
     with (
@@ -173,24 +172,29 @@ def run_cluster(args: argparse.Namespace) -> Run:
                 latest_send_seconds=max(one.late_seconds for one in answers),
             )
 
-        warm_up = None if args.warm_up is None else replayed(args.warm_up)
+        warm_ups = tuple(replayed(start) for start in args.warm_ups)
         judged = tuple(replayed(start) for start in args.starts)
-    return Run(args.engine, args.instances, cores(), times, warm_up, judged)
+    return Run(args.engine, args.instances, cores(), times, warm_ups, judged)
 
 
 def times_for(run: Run) -> SetTimes:
-    """The times that are set, or those that fit the warm-up best."""
-    warm_up, limits = run.warm_up, KINDS[run.engine].limits
-    if warm_up is None:
+    """The times that are set, or those that fit the warm-ups best."""
+    if not run.warm_ups:
         return run.by_probes
+
+    def simulation(of: Replayed) -> Callable[[SetTimes], Latencies]:
+        return lambda one: latencies(of.arrivals, one, KINDS[run.engine].limits, run.instances)
+
     times, away = fitted_to(
-        warm_up.latencies,
-        lambda one: latencies(warm_up.arrivals, one, limits, run.instances),
+        [one.latencies for one in run.warm_ups],
+        [simulation(one) for one in run.warm_ups],
         run.by_probes,
     )
-    print(f"by the probes: {run.by_probes}\nfitted to the warm-up: {times}")
-    print(f"In the warm-up they are {away / 2:.1%} off on average:")
-    _shown(warm_up, times, run)
+    print(f"by the probes: {run.by_probes}\nfitted to the warm-ups: {times}")
+    print(f"In these they are {away / 2:.1%} off on average:")
+    for one in run.warm_ups:
+        _shown(one, times, run)
+    print("Judged:")
     return times
 
 
@@ -212,7 +216,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--engine", choices=sorted(KINDS), default="mock")
     parser.add_argument("--instances", type=int)
     parser.add_argument("--start", dest="starts", type=float, nargs="+", help="into the trace")
-    parser.add_argument("--warm-up", type=float, help="seconds into the trace")
+    parser.add_argument("--warm-up", dest="warm_ups", type=float, nargs="+", help="as --start")
     parser.add_argument("--seconds", type=float, help="length of a slice's replay")
     parser.add_argument("--busy", type=float)
     parser.add_argument("--tokens", type=float)
@@ -220,7 +224,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--recorded", type=Path)
     args = parser.parse_args()
-    for name in ("instances", "starts", "warm_up", "seconds", "busy", "tokens"):
+    for name in ("instances", "starts", "warm_ups", "seconds", "busy", "tokens"):
         if getattr(args, name) is None:
             setattr(args, name, getattr(KINDS[args.engine], name))
     return args

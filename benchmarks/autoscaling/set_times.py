@@ -19,15 +19,16 @@ from rayserve_par.serving.mock_engine.times import EngineTimes
 class SetTimes:
     """The step times of one instance; `front_seconds` is what the way there and back adds.
 
-    `front_seconds_per_token` comes on top for a prompt's tokens before the engine has it; the
-    simulator knows no such thing, so that is for whoever sends the arrivals.
+    `front_seconds_per_running` comes on top for every other request of the instance that gets
+    tokens meanwhile, which server, proxy and client pass on with the same cores. The simulator
+    knows no such thing; latency.py adds it.
     """
 
     base_seconds: float
     seconds_per_sequence: float
     prefill_tokens_per_second: float
     front_seconds: float = 0.0
-    front_seconds_per_token: float = 0.0
+    front_seconds_per_running: float = 0.0
 
     @property
     def dp(self) -> int:
