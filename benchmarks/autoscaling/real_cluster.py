@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,11 +37,15 @@ _FIRST_TOKEN, _LAST_TOKEN = 10, 300
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of a request; `late_seconds` is how much later than planned it was sent."""
+    """What came of a request; `late_seconds` is how much later than planned it was sent.
+
+    `token_seconds` are its tokens' arrivals, on the clock of its replay.
+    """
 
     ttft_seconds: float
     tpot_seconds: float
     late_seconds: float
+    token_seconds: tuple[float, ...] = ()
 
 
 @contextmanager
@@ -138,7 +142,8 @@ async def replay(url: str, arrivals: Sequence[Arrival], seed: int) -> list[Answe
             await asyncio.sleep(max(0.0, arrival.seconds - (time.perf_counter() - zero)))
             late = time.perf_counter() - zero - arrival.seconds
             answer = await _ask(session, url, prompt, arrival.osl)
-            return Answer(answer.ttft_seconds, answer.tpot_seconds, late)
+            tokens = tuple(one - zero for one in answer.token_seconds)
+            return replace(answer, late_seconds=late, token_seconds=tokens)
 
         pairs = zip(arrivals, prompts, strict=True)
         return await asyncio.gather(*(at(one, prompt) for one, prompt in pairs))
@@ -163,8 +168,7 @@ async def _ask(
         "ignore_eos": True, "stream": True,
     }  # fmt: skip
     sent = time.perf_counter()
-    first: float | None = None
-    last = 0.0
+    seen: list[float] = []
     async with session.post(f"{url}/v1/completions", json=body) as answer:
         if answer.status != 200:
             raise RuntimeError(f"HTTP {answer.status}: {(await answer.text())[:500]}")
@@ -172,11 +176,10 @@ async def _ask(
             if line.startswith(b"data: {"):
                 if "error" in json.loads(line[6:]):
                     raise RuntimeError(f"the stream broke: {line!r}")
-                last = time.perf_counter()
-                first = first or last
-            elif line.startswith(b"data: [DONE]") and first is not None:
-                each = (last - first) / (tokens - 1) if tokens > 1 else 0.0
-                return Answer(first - sent, each, 0.0)
+                seen.append(time.perf_counter())
+            elif line.startswith(b"data: [DONE]") and seen:
+                each = (seen[-1] - seen[0]) / (tokens - 1) if tokens > 1 else 0.0
+                return Answer(seen[0] - sent, each, 0.0, tuple(seen))
     raise RuntimeError("the stream was cut")
 
 

@@ -17,12 +17,18 @@ from rayserve_par.serving.mock_engine.times import EngineTimes
 
 @dataclass(frozen=True, slots=True)
 class SetTimes:
-    """The step times of one instance; `front_seconds` is what the way there and back adds."""
+    """The step times of one instance; `front_seconds` is what the way there and back adds.
+
+    `front_seconds_per_running` comes on top for every other request of the instance that gets
+    tokens meanwhile, which server, proxy and client pass on with the same cores. The simulator
+    knows no such thing; latency.py adds it.
+    """
 
     base_seconds: float
     seconds_per_sequence: float
     prefill_tokens_per_second: float
     front_seconds: float = 0.0
+    front_seconds_per_running: float = 0.0
 
     @property
     def dp(self) -> int:
@@ -65,7 +71,7 @@ def times_of(mock: EngineTimes, probes: Sequence[Probe]) -> SetTimes:
     times = SetTimes(
         mock.step_base_seconds, mock.step_seconds_per_sequence, mock.prefill_tokens_per_second
     )
-    return replace(times, front_seconds=_front(times, probes))
+    return replace(times, front_seconds=_front(times, probes, mock.max_num_batched_tokens))
 
 
 def fitted(probes: Sequence[Probe]) -> SetTimes:
@@ -85,13 +91,24 @@ def fitted(probes: Sequence[Probe]) -> SetTimes:
             "step; the machine was busy with something else. Run it again."
         )
     times = SetTimes(base, max(0.0, each), 1 / per_token)
-    return replace(times, front_seconds=_front(times, probes))
+    return replace(times, front_seconds=_front(times, probes, max(one.isl for one in probes)))
 
 
-def _front(times: SetTimes, probes: Sequence[Probe]) -> float:
-    """What a lone request's TTFT is above its prefill step."""
-    over = [one.ttft_seconds - times.mixed(one.isl, 0, 0, 0) for one in probes if one.at_once == 1]
+def _front(times: SetTimes, probes: Sequence[Probe], budget: int) -> float:
+    """What a lone request's TTFT is above its prefill, in steps of at most `budget` tokens."""
+    over = [
+        one.ttft_seconds - lone_prefill(times, one.isl, budget)
+        for one in probes
+        if one.at_once == 1
+    ]
     return max(0.0, median(over))
+
+
+def lone_prefill(times: SetTimes, isl: int, budget: int) -> float:
+    """Seconds of a prompt's steps, alone and in chunks of at most `budget` tokens."""
+    return sum(
+        times.mixed(min(budget, isl - begun), begun, 0, 0) for begun in range(0, isl, budget)
+    )
 
 
 def stretched(

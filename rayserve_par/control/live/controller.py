@@ -124,6 +124,7 @@ class LiveController:
             silent=silent,
             overdue=tuple(name for name in silent if ages[name] > self._overdue_seconds),
         )
+        self._starts.told(now, done.number)
         if self._book is not None:
             self._book.told(view.app, done.number)
         log = self._log.after(self.settings.model, self._policy.name, state, done.decision)

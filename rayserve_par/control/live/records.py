@@ -51,7 +51,8 @@ class ControlStatus:
     where none did; `predicted_*` are the model's for the present number of instances.
     `correction` is the factor by which steps take longer than planned. `problems` are words for
     people: stale reports, a policy that failed, a target out of reach. `look_seconds` is the time
-    between two looks.
+    between two looks. `load_age_seconds` is how long before the look the arrivals that it knew of
+    end; None where it failed.
     """
 
     app: str
@@ -82,6 +83,7 @@ class ControlStatus:
     start_seconds: float
     decision_seconds: float
     look_seconds: float = 2.0
+    load_age_seconds: float | None = None
     instances: tuple[InstanceStatus, ...] = ()
     problems: tuple[str, ...] = ()
 

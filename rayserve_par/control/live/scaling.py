@@ -27,10 +27,11 @@ from rayserve_par.serving.model_store.locate import Model
 from rayserve_par.settings import load_settings
 
 POLICY = "rayserve_par.control.live.policy:ServePolicy"
-# Replicas record a point each second, so that arrivals are known by the second; Serve records a
-# point each fifth of the look-back at least.
-_RECORD_SECONDS = 1.0
-_RECORDS_PER_LOOK_BACK = 5
+# Reports come twice a look, so that a look knows of all but the latest load. What they carry goes
+# back further than from one look to the next, or seconds of it would be known together only; Serve
+# records a point each fifth of that.
+_REPORTS_PER_LOOK = 2
+_LOOKS_CARRIED = 2
 
 
 def scaling_for(args: AppArgs, model: Model, made: Plan) -> Scaling | None:
@@ -82,8 +83,8 @@ def _serve_options(args: AutoscalingArgs, live: LiveSettings) -> dict[str, Any]:
         "target_ongoing_requests": args.target_ongoing_requests,
         "upscale_delay_s": 0.0,
         "downscale_delay_s": 0.0,
-        "metrics_interval_s": args.look_seconds,
-        "look_back_period_s": max(_RECORDS_PER_LOOK_BACK * _RECORD_SECONDS, 2 * args.look_seconds),
+        "metrics_interval_s": args.look_seconds / _REPORTS_PER_LOOK,
+        "look_back_period_s": args.look_seconds * _LOOKS_CARRIED,
         "policy": {"policy_function": POLICY, "policy_kwargs": live.as_kwargs()},
     }
 

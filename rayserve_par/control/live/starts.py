@@ -1,6 +1,7 @@
-"""How long starts take, measured: from the look that first misses an instance to its running.
+"""How long starts take, measured: from the look that asks for an instance to the one it runs at.
 
-    missing = target - running        a start begins whenever it grows
+    missing = target - running        a start begins whenever it grows, by what we tell Serve or
+                                      because an instance is gone
     start   = when a new instance runs - when the oldest open start began
 
 The time is the median of the last five; before there is one, what the config says. It counts all
@@ -40,11 +41,12 @@ class StartTimes:
                 if begun is not None:
                     self._took.append(now_seconds - begun)
         self._known = set(running)
-        missing = max(0, target - len(running))
-        while len(self._open) > missing:
-            self._open.pop()
-        while len(self._open) < missing:
-            self._open.append(None if first else now_seconds)
+        self._open_to(target - len(running), None if first else now_seconds)
+
+    def told(self, now_seconds: float, number: int) -> None:
+        """Serve is told to aim at so many: what is missing starts now, and may run by the next
+        look."""
+        self._open_to(number - len(self._known or ()), now_seconds)
 
     def expected(self, now_seconds: float) -> list[float]:
         """When the open starts should be over, the soonest first; never before now."""
@@ -52,3 +54,9 @@ class StartTimes:
             max(now_seconds, (now_seconds if begun is None else begun) + self.seconds)
             for begun in self._open
         ]
+
+    def _open_to(self, missing: int, begun: float | None) -> None:
+        while len(self._open) > max(0, missing):
+            self._open.pop()
+        while len(self._open) < missing:
+            self._open.append(begun)

@@ -56,6 +56,7 @@ def control_status(
         start_seconds=state.start_seconds,
         decision_seconds=decision_seconds,
         look_seconds=settings.scale.look_seconds,
+        load_age_seconds=state.now_seconds - state.load.end_seconds,
         instances=tuple(
             InstanceStatus(
                 name=one.name,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.autoscaling.replay_counts import Wanted, agreement, changes, risen, simulate_counts
+from benchmarks.autoscaling.course import Wanted, agreement, changes, simulate_counts
+from benchmarks.autoscaling.replay_counts import risen
 from benchmarks.autoscaling.set_times import SetTimes
 from rayserve_par.control.simulate.request import Arrival
 

@@ -1,7 +1,9 @@
 """The replay's parts, and the simulator against the mock engine's own scheduler without a clock."""
 
+import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 import pytest
@@ -9,23 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.autoscaling.decision_time import seconds_of, state_of
-from benchmarks.autoscaling.real_cluster import Answer
-from benchmarks.autoscaling.replay import (
-    MOCK,
+from benchmarks.autoscaling.engine_kinds import KINDS, MOCK
+from benchmarks.autoscaling.fit_to_replay import distance, fitted_to
+from benchmarks.autoscaling.latency import (
     Percentiles,
-    measured,
+    latencies,
     off,
     percentiles,
     simulated,
-    slice_of,
     table,
 )
+from benchmarks.autoscaling.replay import Replayed, Run, slice_of, times_for
 from benchmarks.autoscaling.set_times import Probe, SetTimes, fitted, stretched, times_of
 from rayserve_par.control.decide.scale import ScalePolicy
 from rayserve_par.control.decide.settings import Bounds, ScaleSettings
 from rayserve_par.control.simulate.engine import EngineLimits
 from rayserve_par.control.simulate.request import Arrival
 from rayserve_par.serving.mock_engine.scheduler import Request, Scheduler
+from rayserve_par.serving.mock_engine.times import EngineTimes
 from tests.unit.control.instances_of_llama import instance_model
 
 LIMITS = EngineLimits(MOCK.kv_tokens, MOCK.max_num_seqs, MOCK.max_num_batched_tokens)
@@ -90,8 +93,7 @@ def test_a_slice_leaves_out_what_is_too_long() -> None:
 
 
 def test_percentiles_and_table() -> None:
-    answers = [Answer(one / 100, one / 1000, 0.0) for one in range(101)]
-    real = measured(answers)
+    real = percentiles([one / 100 for one in range(101)], [one / 1000 for one in range(101)])
     assert real.ttft_p95 == pytest.approx(0.95)
     assert real.tpot_p50 == pytest.approx(0.05)
     shown = table(real, Percentiles(0.6, 0.95, 0.05, 0.076))
@@ -148,3 +150,64 @@ def test_a_decision_about_a_thousand_instances_is_quick() -> None:
     took = seconds_of(policy, state_of(1000, rate, 1e4), rounds=7)
     assert len(took) == 7
     assert median(took) < 0.05
+
+
+def test_times_fitted_to_a_replay_foretell_another() -> None:
+    draw = random.Random(5)
+    arrivals, now = [], 0.0
+    for _ in range(150):
+        now += draw.expovariate(3.0)
+        arrivals.append(Arrival(now, draw.randint(20, 480), draw.randint(2, 60)))
+    true = SetTimes(0.006, 0.0006, 11_000.0, 0.009, 5e-4)
+
+    def simulate(times: SetTimes) -> tuple[Sequence[float], Sequence[float]]:
+        return latencies(arrivals, times, LIMITS, 1)
+
+    begin = SetTimes(0.0035, 0.0, 16_000.0, 0.004, 0.0)
+    found, away = fitted_to([simulate(true)], [simulate], begin)
+    assert away < 0.05
+    assert distance(simulate(true), simulate(begin)) > 0.5
+    # One number may stand for part of another; what they give for other requests is what counts.
+    lengths = [(draw.randint(20, 480), draw.randint(2, 60)) for _ in arrivals]
+    other = [Arrival(one.seconds * 0.8, *pair) for one, pair in zip(arrivals, lengths, strict=True)]
+    there, ours = (simulated(other, one, LIMITS, 1) for one in (true, found))
+    assert off(there.ttft_p50, ours.ttft_p50) == pytest.approx(0.0, abs=0.1)
+    assert off(there.ttft_p95, ours.ttft_p95) == pytest.approx(0.0, abs=0.1)
+    assert off(there.tpot_p50, ours.tpot_p50) == pytest.approx(0.0, abs=0.1)
+    assert off(there.tpot_p95, ours.tpot_p95) == pytest.approx(0.0, abs=0.1)
+
+
+def test_the_front_takes_longer_the_more_requests_get_tokens() -> None:
+    arrivals = [Arrival(0.0, 100, 500), Arrival(1.0, 100, 500), Arrival(2.0, 100, 5)]
+    busy = replace(TIMES, front_seconds_per_running=1e-3)
+    plain, late = (latencies(arrivals, one, LIMITS, 1) for one in (TIMES, busy))
+    assert [b - a for a, b in zip(plain[0], late[0], strict=True)] == pytest.approx(
+        [0.0, 0.001, 0.002]
+    )
+    assert late[1] == plain[1]
+    shared, alone = (latencies(arrivals, one, LIMITS, 2) for one in (busy, TIMES))
+    assert shared[0][2] - alone[0][2] == pytest.approx(0.001)
+
+
+def test_the_front_is_what_is_left_of_a_prompt_in_chunks() -> None:
+    chunked = EngineTimes(max_num_seqs=64, max_num_batched_tokens=64)
+    whole = sum(chunked.step_seconds(1, tokens) for tokens in (64, 64, 64, 8))
+    probes = [Probe(1, 200, whole + 0.004, 0.0)]
+    assert times_of(chunked, probes).front_seconds == pytest.approx(0.004)
+
+
+def test_a_run_is_judged_from_its_record_as_it_was() -> None:
+    arrivals = tuple(Arrival(one / 2, 50 + 7 * one, 10 + one % 9) for one in range(40))
+    limits = KINDS["tiny-llama"].limits
+    true = SetTimes(0.006, 0.0006, 11_000.0, 0.009, 5e-4)
+    ttft, tpot = latencies(arrivals, true, limits, 1)
+    there = Replayed(900.0, arrivals, tuple(ttft), tuple(tpot), 0.001)
+    run = Run("tiny-llama", 1, 2, SetTimes(0.003, 0.0, 16_000.0), (there,), (there, there))
+    kept = Run.from_object(json.loads(json.dumps(run.as_object())))
+    assert kept.by_probes == run.by_probes
+    assert kept.warm_ups[0].arrivals == arrivals
+    assert kept.judged[1].ttft_seconds == pytest.approx(there.ttft_seconds, abs=1e-5)
+    times = times_for(kept)
+    assert off(true.base_seconds, times.base_seconds) == pytest.approx(0.0, abs=0.2)
+    mock = replace(run, engine="mock", warm_ups=())
+    assert times_for(Run.from_object(mock.as_object())) == run.by_probes

@@ -128,6 +128,15 @@ def test_load_raises_the_number_and_its_end_lowers_it() -> None:
     assert max(one.wanted for one in world.statuses) == most
 
 
+def test_starts_that_no_look_sees_under_way_are_measured() -> None:
+    world = World()
+    world.run(60, 0.5 * CAPACITY)
+    assert world.status.start_seconds == SETTINGS.start_seconds
+    world.run(20, 3.0 * CAPACITY)
+    assert world.status.starting == 0
+    assert world.status.start_seconds == SETTINGS.scale.look_seconds
+
+
 @pytest.mark.parametrize("skew", [-7200, -5, 0, 5, 7200])
 def test_wrong_clocks_of_instances_do_not_matter(skew: int) -> None:
     world = World()

@@ -78,9 +78,11 @@ def test_serve_takes_the_options_and_neither_waits_nor_scales_by_itself() -> Non
     assert (config.min_replicas, config.max_replicas) == (1, 8)
     assert (config.upscale_delay_s, config.downscale_delay_s) == (0, 0)
     assert (config.get_upscaling_factor(), config.get_downscaling_factor()) == (1, 1)
-    assert config.metrics_interval_s == 2
-    assert config.look_back_period_s > config.metrics_interval_s
-    # Serve records a point each fifth of the look-back: each second, so that bins are seconds
+    # A look is 2 s: what it sees is at most half of one older than what was recorded last,
+    assert config.metrics_interval_s == 1
+    # the reports at two looks overlap,
+    assert config.look_back_period_s > 2 + config.metrics_interval_s
+    # and Serve records a point each fifth of the look-back: each second, so that bins are seconds.
     assert config.look_back_period_s / 5 <= 1
     assert len(json.dumps(config.policy.policy_kwargs)) < 100_000
 

@@ -81,6 +81,33 @@ def test_starts_are_measured_from_the_look_that_misses_an_instance() -> None:
     assert starts.expected(140.0) == []
 
 
+def test_a_start_that_is_over_by_the_next_look_is_measured() -> None:
+    starts = StartTimes(60.0)
+    starts.look(100.0, 1, ["a"])
+    starts.told(100.0, 2)
+    assert starts.expected(100.0) == [160]
+    starts.look(102.0, 2, ["a", "b"])
+    assert starts.seconds == 2
+
+
+def test_a_start_begins_when_it_is_asked_for_and_not_when_it_is_missed() -> None:
+    starts = StartTimes(60.0)
+    starts.look(100.0, 1, ["a"])
+    starts.told(100.0, 2)
+    starts.look(102.0, 2, ["a"])
+    starts.told(102.0, 2)
+    starts.look(130.0, 2, ["a", "b"])
+    assert starts.seconds == 30
+
+
+def test_what_serve_does_not_start_after_all_is_no_start() -> None:
+    starts = StartTimes(60.0)
+    starts.look(100.0, 1, ["a"])
+    starts.told(100.0, 3)
+    starts.look(102.0, 1, ["a"])
+    assert starts.expected(102.0) == []
+
+
 def test_starts_that_were_under_way_before_are_not_measured() -> None:
     starts = StartTimes(60.0)
     starts.look(100.0, 2, ["a"])
