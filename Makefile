@@ -68,7 +68,7 @@ bench-scaling: env ## throughput over 1, 2, 4, 8 mock instances behind HAProxy
 bench-autoscaling: env ## the scaling policy against others and an oracle, simulated (half an hour)
 	$(bin)/python -m benchmarks.autoscaling --json build/autoscaling.json --markdown build/autoscaling.md
 
-bench-replay: env ## the simulator against a real local cluster, one slice of a trace (ENGINE=tiny-llama)
+bench-replay: env ## the simulator against a real local cluster, slices of a trace (ENGINE=tiny-llama)
 	$(bin)/python -m benchmarks.autoscaling.replay --engine $(ENGINE) --json build/replay-$(ENGINE).json
 
 bench-replay-counts: env ## the live controller's instance counts beside the simulator's, same load

@@ -72,7 +72,6 @@ KINDS = {
         probe_isl=(32, 128, 256, 480),
         seconds=50.0,
         starts=(600.0, 3000.0),
-        # The first one comes in bursts, the second one evenly.
         warm_ups=(900.0, 2100.0),
     ),
 }

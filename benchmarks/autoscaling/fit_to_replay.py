@@ -9,8 +9,8 @@ that gets tokens meanwhile. They are those with the least
 
 with both sorted by size, so that distributions are compared and no request has to be met by itself.
 Found by Nelder and Mead's simplex over the logs, from what the probes said. The warm-ups' requests
-are never those that are judged; one warm-up is dense and one is not, or what grows with load could
-not be told from what is always there.
+are never those that are judged. They should differ in how dense they are, or what grows with load
+cannot be told from what is always there.
 """
 
 from __future__ import annotations
