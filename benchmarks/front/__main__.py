@@ -15,186 +15,33 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import psutil
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.front.measuring import measure_all
 from benchmarks.front.past_haproxy import past_haproxy
-from benchmarks.front.servers import Server, bare_server, our_server, peer_server
+from benchmarks.front.report import report, table
+from benchmarks.front.servers import bare_server, our_server, peer_server
 from benchmarks.front.summary import (
     BARE,
-    METRICS,
     OURS,
     PAST,
     PEER,
-    Cell,
-    Request,
-    Target,
     over_rounds,
-    ratio,
-    summarize,
     targets,
 )
 from benchmarks.front.workloads import WORKLOADS, Workload
 from rayserve_par.cli.stages import stage
-
-_WARM_UP_REQUESTS = 128
-_WARM_UP_STREAMS = 32
-# Until then every client has started.
-_CLIENT_START_SECONDS = 1.5
-_SESSION_VARIABLE = "RAYSERVE_PAR_SESSION"
-
-
-def measure(server: Server, load: Workload, *, streams: int, requests: int, seed: int) -> Cell:
-    """Load one server from processes of their own, which share the streams.
-
-    Raises:
-        RuntimeError: a request failed.
-    """
-    command = [sys.executable, "-m", "benchmarks.front.load", server.url]
-    command += [load.spec.served_model_name, "--prompt-words", str(load.prompt_words)]
-    command += ["--output-tokens", str(load.output_tokens)]
-    command += ["--spread", str(load.spread), "--headers", json.dumps(dict(server.headers))]
-    # Without the cluster's mark, which would count the clients among the server's processes.
-    environment = {k: v for k, v in os.environ.items() if k != _SESSION_VARIABLE}
-    start = time.monotonic() + _CLIENT_START_SECONDS
-    command += ["--at", str(start)]
-    shares = client_shares(streams, requests)
-    clients = [
-        subprocess.Popen(
-            [
-                *command,
-                "--streams",
-                str(n),
-                "--requests",
-                str(m),
-                "--seed",
-                str(seed * 100 + place),
-                "--rate",
-                str(load.rate / len(shares)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        for place, (n, m) in enumerate(shares)
-    ]
-    time.sleep(max(0.0, start - time.monotonic()))
-    before = server.cpu_seconds()
-    with ThreadPoolExecutor(len(clients)) as pool:
-        ends = list(pool.map(lambda client: client.communicate(), clients))
-    cpu_seconds = server.cpu_seconds() - before
-    for client, (_, errors) in zip(clients, ends, strict=True):
-        if client.returncode != 0:
-            raise RuntimeError(f"The load on {server.url} failed:\n{errors[-2000:]}")
-    answers = [Request(**one) for out, _ in ends for one in json.loads(out)]
-    return summarize(answers, cpu_seconds)
-
-
-def client_shares(streams: int, requests: int, cores: int | None = None) -> list[tuple[int, int]]:
-    """Streams and requests of each client process: one for 8 streams, and for 4 of `cores`.
-
-    One process reads some 15,000 pieces of streams a second, less than a server may send.
-    """
-    cores = cores or os.cpu_count() or 1
-    count = max(1, min(streams // 8, cores // 4))
-    return [
-        (
-            streams // count + (place < streams % count),
-            requests // count + (place < requests % count),
-        )
-        for place in range(count)
-    ]
-
-
-def measure_all(
-    console: Console, load: Workload, servers: Mapping[str, Server], rounds: int
-) -> Iterator[dict[tuple[str, int], list[Cell]]]:
-    """Warm both up, then measure them in turn.
-
-    Yields after each round the cells by server and streams, one of each round so far.
-    """
-    for name, server in servers.items():
-        with stage(console, f"Warming up: {name}"):
-            measure(
-                server,
-                replace(load, rate=0.0),
-                streams=_WARM_UP_STREAMS,
-                requests=min(_WARM_UP_REQUESTS, max(load.requests.values())),
-                seed=0,
-            )
-    cells: dict[tuple[str, int], list[Cell]] = {
-        (name, streams): [] for streams in load.requests for name in servers
-    }
-    for turn in range(rounds):
-        for place, (streams, requests) in enumerate(load.requests.items()):
-            seed = 1 + turn * len(load.requests) + place
-            for name, server in servers.items():
-                title = f"Round {turn + 1} of {rounds}, {streams} streams: {name}"
-                with stage(console, title):
-                    cell = measure(server, load, streams=streams, requests=requests, seed=seed)
-                cells[name, streams].append(cell)
-        yield cells
-
-
-def table(load: Workload, medians: Mapping[tuple[str, int], Cell]) -> Table:
-    """Every server for each metric and number of streams, and the ratios to the bare one."""
-    names = list(dict.fromkeys(name for name, _ in medians))
-    others = [name for name in names if name != BARE]
-    made = Table("streams", "metric", *names, title=f"{load.model}, medians")
-    for name in others:
-        made.add_column(f"{name} / bare")
-    for streams in load.requests:
-        bare = medians[BARE, streams]
-        for metric in METRICS:
-            cells = [f"{getattr(medians[name, streams], metric):.4f}" for name in names]
-            ratios = [f"{ratio(medians[name, streams], bare, metric):.2f}" for name in others]
-            made.add_row(str(streams), metric, *cells, *ratios)
-        made.add_section()
-    return made
-
-
-def report(
-    load: Workload,
-    rounds: Mapping[tuple[str, int], list[Cell]],
-    starts: Mapping[str, float],
-    judged: tuple[Target, ...],
-    idle_cpu_percent: float,
-) -> dict[str, Any]:
-    """Everything measured, for a file."""
-    return {
-        "model": load.model,
-        "hardware": load.hardware,
-        "engine": dict(load.engine),
-        "prompt_words": load.prompt_words,
-        "output_tokens": load.output_tokens,
-        "spread": load.spread,
-        "rate": load.rate,
-        "machine": {"cpus": os.cpu_count(), "platform": platform.platform()},
-        "idle_cpu_percent": idle_cpu_percent,
-        "start_seconds": dict(starts),
-        "cells": [
-            {"server": name, "streams": streams, "rounds": [asdict(cell) for cell in cells]}
-            for (name, streams), cells in rounds.items()
-        ],
-        "targets": [{**asdict(target), "met": target.met} for target in judged],
-    }
 
 
 def run(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.front.__main__ import client_shares
 from benchmarks.front.asked import prompts
+from benchmarks.front.measuring import client_shares
 from benchmarks.front.summary import (
     BARE,
     OURS,
