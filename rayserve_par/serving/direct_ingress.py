@@ -12,6 +12,10 @@ A request for a model that several applications serve (front/pools.py) may come 
 of another one, in which HAProxy has tried it first. The front says what that path begins with, and
 it is this application's prefix that counts instead.
 
+A replica that Serve has just told to leave is healthy to HAProxy for one more second. It serves on
+for `RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S`, so that HAProxy can take it out of its servers
+and its successor in, which is one reload; a check between would leave it with neither of them.
+
 It also hands on where Serve has more to do: its access log, tracing or default timeout is on, or a
 request would have to wait for room. What Serve's code must look like for this is checked when its
 server starts (Ray 2.60, ray/serve/_private/replica.py, `_direct_ingress_asgi`).
@@ -26,6 +30,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 from rayserve_par.serving.admission.paths import uses_engine
+from rayserve_par.serving.draining import TOLD_NAME
 
 if TYPE_CHECKING:
     from starlette.middleware import Middleware
@@ -51,6 +56,8 @@ REPLICA_NAMES = (
 _REQUEST_ID = b"x-request-id"
 # The front's alone: it takes away what clients send of `x-rayserve-par-`.
 _SENT_PREFIX = b"x-rayserve-par-prefix"
+_CHECK_PATH = "/-/healthz"
+_TAKEN_OUT_WITHIN_SECONDS = 1.0
 # The name under which Serve's own middleware sends it.
 _REQUEST_ID_SENT = b"X-Request-ID"
 
@@ -75,16 +82,36 @@ class DirectIngress:
         self._replica = _replica_behind(app)
         takes = self._replica is not None and _is_short(self._replica)
         self._short = ShortWay(self._replica) if takes else None
+        self._last_check: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         short = self._short
         if short is not None and short.takes(scope):
             await short(scope, receive, send)
+        elif self._still_healthy(scope):
+            await _answer_check(send)
         elif self._replica is not None and _moved(scope, self._replica):
             await self(scope, receive, send)
         else:
             await self._serve(scope, receive, send)
+
+    def _still_healthy(self, scope: Scope) -> bool:
+        """Whether this check comes within a second of the first after it was told to leave."""
+        if scope["type"] != "http" or _route(scope) != _CHECK_PATH:
+            return False
+        if not getattr(self._replica, TOLD_NAME, False):
+            return False
+        now = time.monotonic()
+        if self._last_check is None:
+            self._last_check = now
+        return now - self._last_check < _TAKEN_OUT_WITHIN_SECONDS
+
+
+async def _answer_check(send: Send) -> None:
+    headers = [(b"content-type", b"text/plain")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"success"})
 
 
 def _moved(scope: Scope, replica: Any) -> bool:

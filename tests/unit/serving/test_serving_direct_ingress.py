@@ -126,6 +126,36 @@ def test_the_application_is_mounted_at_its_prefix(prefix: str, path: str, root_p
     assert replica.requests[0]["route"] == path.removeprefix(root_path)
 
 
+def test_one_that_is_told_to_leave_is_healthy_until_haproxy_has_taken_it_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(direct_ingress.time, "monotonic", lambda: now)
+    replica = Replica()
+    told: Any = replica
+    app = DirectIngress(Wrapper(replica.serve))  # type: ignore[arg-type]
+
+    def check() -> list[Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(app(_scope("/-/healthz", "GET"), None, send))  # type: ignore[arg-type]
+        return [one.get("status", one.get("body")) for one in sent]
+
+    told._shutting_down = False
+    assert check() == []
+    now, told._shutting_down = 200.0, True
+    assert check() == [200, b"success"]
+    now += 0.9
+    assert check() == [200, b"success"]
+    now += 0.2
+    assert check() == []
+    # The first and the last one are Serve's to answer.
+    assert replica.wrapped == ["/-/healthz"] * 2
+
+
 @pytest.mark.parametrize(
     "scope",
     [
