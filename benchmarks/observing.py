@@ -18,12 +18,11 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from rayserve_par.serving.instance_counters import REPORTED, InstanceCounters
+from rayserve_par.serving.instance_counters import InstanceCounters
 
 _BATCHES = (1, 32, 128)
 _ROUNDS, _CALLS = 7, 3000
 _OUTPUT_TOKENS = 128
-_POINTS = 5
 
 
 def _seconds_each(call: Callable[[], Any]) -> float:
@@ -93,35 +92,6 @@ def measure() -> list[dict[str, float]]:
     return rows
 
 
-def sending() -> dict[str, float]:
-    """Microseconds of a report's way by Serve: what the replica packs, what its controller unpacks.
-
-    It holds as many points of every sum as Serve keeps, five.
-    """
-    from ray.serve._private.common import (
-        DeploymentID,
-        ReplicaID,
-        ReplicaMetricReport,
-        TimeStampedValue,
-    )
-    from ray.serve._private.utils import compress_metric_report, decompress_metric_report
-
-    series = {
-        key: [TimeStampedValue(1e9 + n, 1e6 * n + at) for n in range(_POINTS)]
-        for at, key in enumerate(REPORTED)
-    }
-    report = ReplicaMetricReport(
-        replica_id=ReplicaID("replica", DeploymentID("instance", "app")),
-        timestamp=1e9,
-        metrics=series,
-    )
-    packed = compress_metric_report(report)
-    return {
-        "pack_microseconds": 1e6 * _seconds_each(lambda: compress_metric_report(report)),
-        "unpack_microseconds": 1e6 * _seconds_each(lambda: decompress_metric_report(packed)),
-    }
-
-
 def main() -> None:
     """Print the costs, and write them where `--json` says."""
     parser = ArgumentParser(description=__doc__)
@@ -134,16 +104,9 @@ def main() -> None:
             f"{row['arrival_microseconds']:.1f} us, an end {row['end_microseconds']:.1f} us, a "
             f"report {row['report_microseconds']:.0f} us/s: {row['share']:.3%} of the time"
         )
-    sent = sending()
-    print(
-        f"a report sent: {sent['pack_microseconds']:.0f} us in the replica, "
-        f"{sent['unpack_microseconds']:.0f} us in Serve's controller"
-    )
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(
-            json.dumps({"counting": rows, "sending": sent}, indent=1), encoding="utf-8"
-        )
+        args.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
