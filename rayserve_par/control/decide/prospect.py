@@ -110,16 +110,18 @@ class Prospect:
 
     def count(self, counting: Counting, rate: float | None) -> int:
         """Instances to run, 0 where none fits; `rate` in requests per second."""
+        return min(self.wanted(counting, rate), self.room)
+
+    def wanted(self, counting: Counting, rate: float | None) -> int:
+        """Instances to run if there were room for all of them."""
         needed = 1 if rate is None else max(1, ceil(rate / self.requests_per_second))
         if counting.by is CountBy.FIXED:
-            wanted = counting.number
-        elif counting.by is CountBy.FIT:
-            wanted = self.room
-        elif counting.by is CountBy.RATE:
-            wanted = needed
-        else:
-            wanted = min(counting.most, max(counting.least, 1, needed))
-        return min(wanted, self.room)
+            return counting.number
+        if counting.by is CountBy.FIT:
+            return self.room
+        if counting.by is CountBy.RATE:
+            return needed
+        return min(counting.most, max(counting.least, 1, needed))
 
     def carried(self, instances: int, rate: float) -> float:
         """Requests per second of `rate` that so many instances carry."""

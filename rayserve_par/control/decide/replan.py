@@ -61,7 +61,7 @@ def replan(
     if state.rolling:
         return _keep(Why.ROLLING, f"{state.ready} of {state.target} serve"), memory
     if memory.rolling_out:
-        return _last_step(state, present), replace(memory, rolling_out=False)
+        return _last_step(state, present, memory, settings)
     return _at_rest(state, present, memory, settings)
 
 
@@ -126,9 +126,19 @@ def _trial(
     return _back_out(state, trial, memory, settings, Why.WORSE, found) if found else None
 
 
-def _last_step(state: ReplanState, present: Prospect) -> ReplanDecision:
+def _last_step(
+    state: ReplanState, present: Prospect, memory: ReplanMemory, settings: ReplanSettings
+) -> tuple[ReplanDecision, ReplanMemory]:
+    number = present.wanted(state.counting, state.rate)
+    if number > present.room:
+        # Ray gives the GPUs of an instance back some time after it has ended.
+        now = state.now_seconds
+        since = now if memory.short_seconds is None else memory.short_seconds
+        if now - since < settings.settle_seconds:
+            note = f"rolled out; {present.room} of {number} find room for {now - since:.0f} s"
+            return _keep(Why.ROLLING, note), replace(memory, short_seconds=since)
     wanted = present.choice(max(1, present.count(state.counting, state.rate)))
-    return ReplanDecision(
+    decision = ReplanDecision(
         Action.COUNT,
         Why.LAST_STEP,
         f"rolled out; now {wanted.label}",
@@ -136,6 +146,7 @@ def _last_step(state: ReplanState, present: Prospect) -> ReplanDecision:
         step=usual_step(wanted.instances),
         predicted=present,
     )
+    return decision, replace(memory, rolling_out=False, short_seconds=None)
 
 
 def _back_out(

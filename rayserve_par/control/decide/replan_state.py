@@ -133,7 +133,8 @@ class ReplanMemory:
 
     `counted_on` is the cluster that the number was decided for. `lost_seconds`:
     since when nothing serves and the present layout fits nowhere. `rolling_out`: a
-    layout was changed, and the last step (change_way.py) is still to be made.
+    layout was changed, and the last step (change_way.py) is still to be made. `short_seconds`:
+    since when that is all that is left, and its number finds no room.
     """
 
     cluster: str = ""
@@ -142,6 +143,7 @@ class ReplanMemory:
     changed_seconds: float | None = None
     counted_on: str = ""
     rolling_out: bool = False
+    short_seconds: float | None = None
     window: Window | None = None
     trial: Trial | None = None
     barred: tuple[Barred, ...] = ()
@@ -178,6 +180,7 @@ class ReplanMemory:
             changed_seconds=(
                 None if self.changed_seconds is None else min(self.changed_seconds, now)
             ),
+            short_seconds=None if self.short_seconds is None else min(self.short_seconds, now),
             window=None if self.window is None else self.window.not_after(now),
             trial=trial,
         )

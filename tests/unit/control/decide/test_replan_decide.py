@@ -152,6 +152,33 @@ def test_a_layout_that_is_as_predicted_stays() -> None:
     assert memory.trial is None
 
 
+@pytest.mark.parametrize(
+    ("room_seconds", "instances"),
+    [
+        (3, 2),
+        # Another application has taken the GPUs: what fits is what there is.
+        (None, 1),
+    ],
+)
+def test_the_last_step_waits_for_gpus_that_ray_has_not_given_back(
+    room_seconds: int | None, instances: int
+) -> None:
+    """One by one sets the number last, just when the last old instance has ended."""
+    memory = replace(CALM, rolling_out=True, changed_seconds=990.0)
+    short = state(replace(TP2, room=1), TP2, target=1, ready=1)
+    waited = room_seconds if room_seconds is not None else int(SETTINGS.settle_seconds)
+    decided, memory = life(short, memory, waited)
+    assert decided == []
+    assert memory.rolling_out
+    then = replace(short, now_seconds=short.now_seconds + waited)
+    if room_seconds is not None:
+        then = replace(then, present=TP2)
+    [last], memory = life(then, memory, 1)
+    assert (last.why, last.step.instances) == (Why.LAST_STEP, instances)
+    assert not memory.rolling_out
+    assert memory.short_seconds is None
+
+
 def test_a_trial_waits_for_comparable_load_and_then_ends() -> None:
     before = state(TP1, BETTER, TP1, measured=measured(0.030))
     _, memory = life(before, replace(CALM, changed_seconds=1e9), 50)
