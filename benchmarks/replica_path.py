@@ -36,7 +36,7 @@ from rich.table import Table
 from benchmarks.front.past_haproxy import UNWATCHED, listening_port, replica_process
 from benchmarks.front.servers import bare_server, our_server
 from benchmarks.front.workloads import WORKLOADS
-from rayserve_par.cli.local.session import HOST, free_ports
+from rayserve_par.cli.local.ports import HOST, free_ports
 from rayserve_par.serving.mock_engine.times import EngineTimes
 
 _STREAMS = 16

@@ -30,7 +30,7 @@ import psutil
 
 from benchmarks.routing.engines import mock_engines
 from benchmarks.routing.proxy import Proxy, haproxy
-from rayserve_par.cli.local.session import HOST
+from rayserve_par.cli.local.ports import HOST
 from rayserve_par.serving.mock_engine.times import EngineTimes
 
 STREAMS = 16

@@ -25,7 +25,7 @@ import aiohttp
 import yaml
 
 from benchmarks.autoscaling.set_times import Probe
-from rayserve_par.cli.local.session import HOST, free_ports
+from rayserve_par.cli.local.ports import HOST, free_ports
 from rayserve_par.control.simulate.request import Arrival
 
 NAME = "replayed"

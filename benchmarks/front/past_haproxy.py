@@ -8,7 +8,7 @@ import httpx
 import psutil
 
 from benchmarks.front.servers import Server
-from rayserve_par.cli.local.session import HOST
+from rayserve_par.cli.local.ports import HOST
 
 # What our front adds to every request: HAProxy tells the replica when a client leaves.
 UNWATCHED = {"x-request-disconnect-disabled": "?1"}

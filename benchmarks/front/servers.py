@@ -28,7 +28,7 @@ from benchmarks.front.workloads import Workload
 from rayserve_par.cli.bring_up import bring_up, wait_for_front
 from rayserve_par.cli.connect import connect
 from rayserve_par.cli.local.cluster import LocalCluster
-from rayserve_par.cli.local.session import HOST, free_ports
+from rayserve_par.cli.local.ports import HOST, free_ports
 from rayserve_par.cli.stages import stage
 from rayserve_par.control.config_file import IMPORT_PATH, ConfiguredApp, ServeConfig
 from rayserve_par.control.serve_client import ServeClient

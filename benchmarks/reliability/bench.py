@@ -20,7 +20,7 @@ from benchmarks.reliability.haproxy import ask_admin, running_pid, servers_up
 from rayserve_par.cli.bring_up import bring_up, wait_for_front
 from rayserve_par.cli.connect import connect
 from rayserve_par.cli.local.cluster import LocalCluster
-from rayserve_par.cli.local.session import HOST, free_ports
+from rayserve_par.cli.local.ports import HOST, free_ports
 from rayserve_par.control.config_file import IMPORT_PATH, ConfiguredApp, ServeConfig
 from rayserve_par.control.observe import living_instances
 from rayserve_par.control.serve_client import ServeClient

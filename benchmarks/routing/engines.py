@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rayserve_par.cli.local.session import HOST, free_ports
+from rayserve_par.cli.local.ports import HOST, free_ports
 from rayserve_par.serving.mock_engine.times import EngineTimes
 
 MODEL = "mock"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.routing.engines import wait_for
-from rayserve_par.cli.local.session import HOST, free_ports
+from rayserve_par.cli.local.ports import HOST, free_ports
 
 _STOP_SECONDS = 5.0
 APP = "mock"

@@ -34,7 +34,7 @@ def serve(
     """Serve a config on a Ray cluster of logical GPUs on this machine, until Ctrl-C."""
     from rayserve_par.cli.bring_up import DeploymentFailedError, print_failure
     from rayserve_par.cli.local.cluster import LocalCluster
-    from rayserve_par.cli.local.session import check_port
+    from rayserve_par.cli.local.ports import check_port
     from rayserve_par.control.config_file import read_config
 
     console = Console(highlight=False)

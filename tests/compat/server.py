@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from rayserve_par.cli.local.ports import free_ports
 from tests.compat.processes import end_group, tail
 
 CONFIG = Path(__file__).with_name("serve.yaml")
@@ -36,7 +36,7 @@ class OurServer:
 
     def __init__(self, log: Path, say: Callable[[str], None]) -> None:
         self.log = log
-        self.url = f"http://127.0.0.1:{_free_port()}"
+        self.url = f"http://127.0.0.1:{free_ports(1)[0]}"
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -95,10 +95,3 @@ def models_of(url: str) -> set[str]:
             return {model["id"] for model in json.load(answer)["data"]}
     except (urllib.error.URLError, OSError, ValueError, KeyError):
         return set()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

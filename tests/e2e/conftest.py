@@ -12,7 +12,7 @@ from rich.console import Console
 
 from rayserve_par.cli.bring_up import bring_up, wait_for_front
 from rayserve_par.cli.local.cluster import LocalCluster
-from rayserve_par.cli.local.session import free_ports
+from rayserve_par.cli.local.ports import free_ports
 from rayserve_par.control.config_file import ConfiguredApp, ServeConfig
 from rayserve_par.control.observe import Observation, living_instances, observe
 from rayserve_par.control.serve_client import ServeClient

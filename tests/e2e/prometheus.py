@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import httpx
 
-from rayserve_par.cli.local.session import HOST, free_ports
+from rayserve_par.cli.local.ports import HOST, free_ports
 from rayserve_par.settings import load_settings
 
 _APT_LIMIT_SECONDS = 180

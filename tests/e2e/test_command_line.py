@@ -18,7 +18,8 @@ import openai
 import psutil
 import pytest
 
-from rayserve_par.cli.local.session import free_ports, read_sessions
+from rayserve_par.cli.local.ports import free_ports
+from rayserve_par.cli.local.session import read_sessions
 from tests.e2e.metrics_checks import (
     ENGINES,
     INSTANCES,
@@ -315,7 +316,7 @@ def test_after_a_kill_the_next_start_cleans_up() -> None:
     assert done.returncode == -signal.SIGKILL
     name, folder = done.stdout.split()[-2:]
     assert Path(folder).exists()
-    sweep = "from rayserve_par.cli.local.session import sweep_dead_sessions as s; print(s())"
+    sweep = "from rayserve_par.cli.local.session import sweep_dead_sessions as s; prints"
     swept = run(sys.executable, "-c", sweep)
     assert int(swept.stdout) >= 1
     assert not Path(folder).exists()

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from rayserve_par.cli.local.session import free_ports
+from rayserve_par.cli.local.ports import free_ports
 from tests.e2e.waiting import wait_until
 
 pytestmark = [pytest.mark.engine, pytest.mark.long]

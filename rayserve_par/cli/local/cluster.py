@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from rayserve_par.cli.local import session as sessions
-from rayserve_par.cli.local.session import HOST, Session
+from rayserve_par.cli.local.ports import HOST, check_port, free_ports
+from rayserve_par.cli.local.session import Session
 from rayserve_par.errors import RefusedError
 from rayserve_par.serving.cluster_view import GPU_LABEL
 
@@ -47,10 +48,10 @@ class LocalCluster:
             RefusedError: the port is busy, the disk is full, or a node did not start in time.
         """
         sessions.sweep_dead_sessions()
-        sessions.check_port(self.http_port)
+        check_port(self.http_port)
         folder = sessions.make_folder()
         name = sessions.session_name()
-        dashboard_port, gcs_port = sessions.free_ports(2)
+        dashboard_port, gcs_port = free_ports(2)
         self.session = Session(
             name=name,
             owner_pid=os.getpid(),

@@ -9,20 +9,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 
+from rayserve_par.cli.local.ports import HOST, free_ports
 from rayserve_par.errors import RefusedError
 from rayserve_par.settings import load_settings
 
-HOST = "127.0.0.1"
 # Without it Ray replaces a loopback address by the machine's own, and listens to the network. The
 # variable is named after the systems where that is the default.
 LOOPBACK_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
@@ -102,42 +100,6 @@ def make_folder() -> Path:
             f"sockets; {free / 2**20:.0f} MiB are free. Free some, or set TMPDIR."
         )
     return Path(tempfile.mkdtemp(prefix="rsp-", dir=parent))
-
-
-def free_ports(count: int) -> list[int]:
-    """`count` different TCP ports of the loopback address that nobody uses now."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def check_port(port: int) -> None:
-    """Refuse an HTTP port that something already listens on.
-
-    Raises:
-        RefusedError: the port is busy; the message names the process where it can be seen.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise RefusedError(
-                f"Port {port} is busy{_listener(port)}. Stop that, or choose another port: --port."
-            ) from error
-
-
-def _listener(port: int) -> str:
-    for connection in psutil.net_connections(kind="tcp"):
-        if not connection.laddr or connection.status != psutil.CONN_LISTEN:
-            continue
-        if connection.laddr.port == port:
-            if connection.pid is None:
-                return ""
-            return f" (process {connection.pid}, {psutil.Process(connection.pid).name()})"
-    return ""
 
 
 def cluster_environment(name: str, folder: Path) -> dict[str, str]:

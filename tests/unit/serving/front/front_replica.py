@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from rayserve_par.cli.local.ports import free_ports
+
 STREAM_CHUNKS = 5
 STREAM_PAUSE_SECONDS = 0.1
 
@@ -203,9 +205,7 @@ def _answer(status: int, body: bytes, *headers: str) -> bytes:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports(1)[0]
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
