@@ -307,7 +307,7 @@ def test_after_a_kill_the_next_start_cleans_up() -> None:
     script = (
         "import os, sys\n"
         "from rayserve_par.cli.local.cluster import LocalCluster\n"
-        "from rayserve_par.cli.local.session import free_ports\n"
+        "from rayserve_par.cli.local.ports import free_ports\n"
         "session = LocalCluster(http_port=free_ports(1)[0], nodes=1).start()\n"
         "print(session.name, session.folder, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
@@ -316,7 +316,7 @@ def test_after_a_kill_the_next_start_cleans_up() -> None:
     assert done.returncode == -signal.SIGKILL
     name, folder = done.stdout.split()[-2:]
     assert Path(folder).exists()
-    sweep = "from rayserve_par.cli.local.session import sweep_dead_sessions as s; prints"
+    sweep = "from rayserve_par.cli.local.session import sweep_dead_sessions as s; print(s())"
     swept = run(sys.executable, "-c", sweep)
     assert int(swept.stdout) >= 1
     assert not Path(folder).exists()
