@@ -10,7 +10,8 @@ HAProxy's streams need no manager. The guard sleeps until the kernel tells it of
   admin socket. Serve's manager asks there, finds nobody, and is replaced as it would have been:
   one that goes on with a process it did not start can never reload it (Ray 2.60).
 - The manager ends within `_SHUTDOWN_SECONDS` after HAProxy: Serve shuts down, which kills HAProxy
-  first. The stand-in ends with it.
+  first. The stand-in ends with it. So it does where the guard, kept from the cores, has not seen
+  the manager alive after that time: Serve takes 6 s to replace one.
 - The manager ended first (killed): its HAProxy is its own stand-in.
 - The manager ends later (replaced): the stand-in serves.
 
@@ -152,7 +153,7 @@ def _stand_in(
 ) -> None:
     """Keep an HAProxy up until it is taken over from or nobody wants it any more."""
     command = _stand_in_command(watched)
-    began = time.monotonic()
+    began = seen = time.monotonic()
     end = began + _BRIDGE_SECONDS if manager_first else None
     while not watched.superseded:
         started = time.monotonic()
@@ -162,7 +163,9 @@ def _stand_in(
         while child.poll() is None:
             now = time.monotonic()
             if end is None and manager.ended:
-                end = now if now - began < _SHUTDOWN_SECONDS else now + _BRIDGE_SECONDS
+                end = _end_without_manager(now, manager_seen_seconds=seen - began)
+            elif end is None:
+                seen = now
             late = end is not None and now >= end and not watched.superseded
             if late or raylet.ended:
                 child.kill()
@@ -171,6 +174,12 @@ def _stand_in(
             time.sleep(_POLL_SECONDS)
         if time.monotonic() - started < _LEAST_LIFE_SECONDS:
             return
+
+
+def _end_without_manager(now: float, *, manager_seen_seconds: float) -> float:
+    """When a stand-in ends whose manager was last seen alive so long after HAProxy's death."""
+    shutdown = manager_seen_seconds < _SHUTDOWN_SECONDS
+    return now if shutdown else now + _BRIDGE_SECONDS
 
 
 def _stand_in_command(watched: Watched) -> list[str]:
