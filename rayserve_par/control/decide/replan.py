@@ -15,7 +15,8 @@ In this order, the first that holds:
    (gain x GPUs held x horizon > cost in GPU-seconds, change_way.py), and, unless `allow_outage`,
    some instance serves all the while.
 6. More instances of the same layout are wanted than Serve was told, or all that fit are wanted
-   and another number fits: change the number. Once for each cluster.
+   and another number fits: change the number. Once for each cluster; where that number was less
+   than is asked for, for want of room, again once room for more has lasted `settle_seconds`.
 
 After a change the planner's choice for the same cluster and load is the present layout, so that
 nothing more is decided until something else changes.
@@ -78,8 +79,26 @@ def _at_rest(
         return changed, _after_change(state, memory, changed)
     if state.now_seconds - memory.cluster_since_seconds < settings.settle_seconds:
         return changed, memory
-    counted = _count(state, present) if memory.counted_on not in {"", state.cluster} else None
+    memory = _with_room_seen(state, present, memory)
+    since = memory.room_seconds
+    lasted = since is not None and state.now_seconds - since >= settings.settle_seconds
+    if not lasted and memory.counted_on in {"", state.cluster}:
+        return changed, replace(memory, counted_on=state.cluster)
+    counted = _count(state, present)
+    if counted is not None:
+        memory = replace(memory, short=_short(state, present), room_seconds=None)
     return counted or changed, replace(memory, counted_on=state.cluster)
+
+
+def _with_room_seen(state: ReplanState, present: Prospect, memory: ReplanMemory) -> ReplanMemory:
+    """Remembers since when an application that was left short finds room for more."""
+    more = memory.short and present.count(state.counting, state.rate) > state.target
+    since = state.now_seconds if memory.room_seconds is None else memory.room_seconds
+    return replace(memory, room_seconds=since if more else None)
+
+
+def _short(state: ReplanState, present: Prospect) -> bool:
+    return present.room < present.wanted(state.counting, state.rate)
 
 
 def _keep(why: Why, note: str, candidate: Prospect | None = None) -> ReplanDecision:
@@ -146,7 +165,8 @@ def _last_step(
         step=usual_step(wanted.instances),
         predicted=present,
     )
-    return decision, replace(memory, rolling_out=False, short_seconds=None)
+    short = _short(state, present)
+    return decision, replace(memory, rolling_out=False, short_seconds=None, short=short)
 
 
 def _back_out(

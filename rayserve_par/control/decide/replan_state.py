@@ -134,7 +134,8 @@ class ReplanMemory:
     `counted_on` is the cluster that the number was decided for. `lost_seconds`:
     since when nothing serves and the present layout fits nowhere. `rolling_out`: a
     layout was changed, and the last step (change_way.py) is still to be made. `short_seconds`:
-    since when that is all that is left, and its number finds no room.
+    since when that is all that is left, and its number finds no room. `short`: the last number
+    was less than is asked for, for want of room; `room_seconds`: since when there is room for more.
     """
 
     cluster: str = ""
@@ -144,6 +145,8 @@ class ReplanMemory:
     counted_on: str = ""
     rolling_out: bool = False
     short_seconds: float | None = None
+    short: bool = False
+    room_seconds: float | None = None
     window: Window | None = None
     trial: Trial | None = None
     barred: tuple[Barred, ...] = ()
@@ -181,6 +184,7 @@ class ReplanMemory:
                 None if self.changed_seconds is None else min(self.changed_seconds, now)
             ),
             short_seconds=None if self.short_seconds is None else min(self.short_seconds, now),
+            room_seconds=None if self.room_seconds is None else min(self.room_seconds, now),
             window=None if self.window is None else self.window.not_after(now),
             trial=trial,
         )

@@ -179,6 +179,44 @@ def test_the_last_step_waits_for_gpus_that_ray_has_not_given_back(
     assert memory.short_seconds is None
 
 
+def left_short(present: Any) -> ReplanMemory:
+    """Two are asked for; the roll-out ended with one, since another application has the rest."""
+    memory = replace(CALM, rolling_out=True, changed_seconds=990.0)
+    [last], memory = life(state(replace(present, room=1), present, target=1, ready=1), memory, 61)
+    assert (last.why, last.step.instances) == (Why.LAST_STEP, 1)
+    return memory
+
+
+def test_one_left_short_gets_the_rest_once_there_is_room_for_it() -> None:
+    now = state(TP2, TP2, target=1, ready=1, now_seconds=2000.0)
+    decided, memory = life(now, left_short(TP2), int(SETTINGS.settle_seconds))
+    assert decided == []
+    later = replace(now, now_seconds=now.now_seconds + SETTINGS.settle_seconds)
+    [more], memory = life(later, memory, 1)
+    assert (more.action, more.why, more.step.instances) == (Action.COUNT, Why.ROOM, 2)
+    # Both run, one is lost, and Serve starts it again by itself.
+    both = replace(later, target=2, ready=2)
+    decided, _ = life(both, memory, 300)
+    assert decided == []
+
+
+def test_room_that_comes_and_goes_gives_nothing_to_one_left_short() -> None:
+    """Such as GPUs between two instances of another application's roll-out."""
+    memory = left_short(TP2)
+    there = state(TP2, TP2, target=1, ready=1, now_seconds=2000.0)
+    for _ in range(5):
+        decided, memory = life(there, memory, 50)
+        gone = replace(there, present=replace(TP2, room=1), now_seconds=there.now_seconds + 50)
+        more, memory = life(gone, memory, 10)
+        there = replace(there, now_seconds=there.now_seconds + 60)
+        assert decided + more == []
+
+
+def test_a_number_that_an_operator_lowered_is_not_raised_again() -> None:
+    decided, _ = life(state(TP2, TP2, target=1, ready=1), CALM, 300)
+    assert decided == []
+
+
 def test_a_trial_waits_for_comparable_load_and_then_ends() -> None:
     before = state(TP1, BETTER, TP1, measured=measured(0.030))
     _, memory = life(before, replace(CALM, changed_seconds=1e9), 50)
