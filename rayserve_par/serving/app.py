@@ -18,6 +18,7 @@ from rayserve_par.planning.plan import Plan, plan
 from rayserve_par.serving.admission.key_source import has_keys
 from rayserve_par.serving.config import AppArgs, parse_args
 from rayserve_par.serving.direct_ingress import direct_ingress_env
+from rayserve_par.serving.engine_environment import LOGICAL_GPU_ARGUMENTS, engine_environment
 from rayserve_par.serving.mock_engine.times import EngineTimes
 from rayserve_par.serving.model_store.locate import Model, locate_model
 from rayserve_par.serving.replica_spec import ReplicaSpec
@@ -27,21 +28,8 @@ from rayserve_par.sizing.engine_options import EngineOptions
 if TYPE_CHECKING:
     from ray.serve import Application
 
-# Logical GPUs share one machine's memory, so their KV cache stays small unless the config says.
-_CPU_KV_CACHE_BYTES_PER_RANK = 256 * 2**20
-_CPU_ENGINE_DEFAULTS: dict[str, Any] = {
-    "enforce_eager": True,
-    "kv_cache_memory_bytes": _CPU_KV_CACHE_BYTES_PER_RANK,
-}
 # Keys have priorities, which vLLM heeds with this policy alone; with equal ones it is FCFS.
 _ENGINE_WITH_KEYS: dict[str, Any] = {"scheduling_policy": "priority"}
-_CPU_WORKER_ENV = {
-    "RAYSERVE_PAR_CPU_RANKS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
-    # Release 0.32 takes its second model runner where Triton is there; ours builds on the first.
-    "VLLM_USE_V2_MODEL_RUNNER": "0",
-}
 # Of Serve's in the replica: handlers on the loop that reads the requests, since every hop between
 # its two loops waits for the interpreter's lock; no log line written per request; and no client
 # says by X-Forwarded-For that it has another address than its own.
@@ -50,11 +38,6 @@ _SERVE_ENV = {
     "FORWARDED_ALLOW_IPS": "",
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1000",
-}
-_WORKER_ENV = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "DO_NOT_TRACK": "1",
-    "VLLM_SERVER_DEV_MODE": "0",  # its endpoints reset caches and call into workers
 }
 
 
@@ -188,12 +171,12 @@ def replica_spec(
         placement=placement_of(made),
         cpu_ranks=cpu_ranks,
         engine={
-            **(_CPU_ENGINE_DEFAULTS if cpu_ranks else planned_batch(made, model)),
+            **(LOGICAL_GPU_ARGUMENTS if cpu_ranks else planned_batch(made, model)),
             **(_ENGINE_WITH_KEYS if has_keys(args.admission.keys_file) else {}),
             **({} if scaling is None else scaling.engine),
             **args.engine,
         },
-        worker_env={**_WORKER_ENV, **(_CPU_WORKER_ENV if cpu_ranks else {})},
+        worker_env=engine_environment(logical_gpus=cpu_ranks),
     )
 
 

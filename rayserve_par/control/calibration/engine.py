@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rayserve_par.control.calibration.children import Work, run_ranks
+from rayserve_par.serving.engine_environment import LOGICAL_GPU_ARGUMENTS, engine_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,15 +23,6 @@ if TYPE_CHECKING:
     from rayserve_par.serving.model_store.locate import Model
 
 _LIMIT_SECONDS = 1800.0
-# As a logical GPU's rank is run when it serves.
-_CPU_ENVIRONMENT = {
-    "RAYSERVE_PAR_CPU_RANKS": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_USE_V2_MODEL_RUNNER": "0",
-}
-_ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-_CPU_ENGINE = {"enforce_eager": True, "kv_cache_memory_bytes": 256 * 2**20}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +87,7 @@ def measure_engine(
 
 def engine_arguments(on_gpu: bool, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """`arguments` of the engine, with those that a logical GPU needs beside them."""
-    return {**({} if on_gpu else _CPU_ENGINE), **arguments}
+    return {**({} if on_gpu else LOGICAL_GPU_ARGUMENTS), **arguments}
 
 
 def run_engine(name: str, work: Work, arguments: tuple[Any, ...], on_gpu: bool) -> Any:
@@ -110,7 +102,7 @@ def run_engine(name: str, work: Work, arguments: tuple[Any, ...], on_gpu: bool) 
         1,
         arguments,
         limit_seconds=_LIMIT_SECONDS,
-        environment={**_ENVIRONMENT, **({} if on_gpu else _CPU_ENVIRONMENT)},
+        environment=engine_environment(logical_gpus=not on_gpu),
     )
 
 
