@@ -38,7 +38,8 @@ def deploy(
     )
     from rayserve_par.cli.connect import connect
     from rayserve_par.control.config_file import conflicts_with_deployed, read_config
-    from rayserve_par.control.replanning.document import keeping_choices
+    from rayserve_par.control.live import store
+    from rayserve_par.control.replanning.document import keeping_choices, number_asked
     from rayserve_par.control.serve_client import ServeClient
 
     console = Console(highlight=False)
@@ -53,8 +54,17 @@ def deploy(
     if dry_run:
         console.print("Nothing was deployed (--dry-run).")
         return
-    kept = keeping_choices(read.document, deployed)
-    document = kept if replace else client.beside_deployed(kept)
+    asked = {
+        name: number_asked(store.read_number(name), entry.get("args") or {})
+        for name, entry in deployed.items()
+    }
+    kept = keeping_choices(read.document, deployed, asked)
+    for name, number in kept.numbers.items():
+        store.write_number(name, number)
+        wanted, before = number["instances"], asked[name] or number["args"].get("num_replicas")
+        if wanted != before:
+            console.print(f"{name}: {wanted} instances instead of {before}; none is restarted.")
+    document = kept.document if replace else client.beside_deployed(kept.document)
     if connection.http_port is not None:
         document = on_loopback(document, connection.http_port)
     try:

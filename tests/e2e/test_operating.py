@@ -10,12 +10,15 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 
 from rayserve_par.control.live.records import NO_OVERRIDE
 from rayserve_par.control.live.store import forget, read_override, write_events, write_status
 from tests.e2e.conftest import APP, Deployer
+from tests.e2e.waiting import wait_until
 from tests.unit.control.live.operated import control_status, event, instance, log
 
 pytestmark = pytest.mark.engine
@@ -112,6 +115,31 @@ def _see_and_steer() -> None:
         assert code == 0, drawn[-500:]
         # The screen from before is shown again at the end.
         assert drawn.rindex("\x1b[?1049l") > drawn.rindex("\x1b[?1049h")
+
+
+def test_another_number_alone_restarts_no_instance(deployer: Deployer, tmp_path: Path) -> None:
+    deployer.deploy(MOCK)
+
+    def living() -> set[str]:
+        return {view.record.replica_id for view in deployer.observe().instances}
+
+    def redeploy(instances: int) -> str:
+        config = tmp_path / "config.yaml"
+        document = deployer.document({**MOCK, "num_replicas": instances})
+        config.write_text(yaml.safe_dump(document), "utf-8")
+        done = run("deploy", str(config))
+        assert done.returncode == 0, done.stderr
+        wait_until(lambda: len(living()) == instances, 120)
+        return done.stdout
+
+    two = living()
+    assert "3 instances instead of 2; none is restarted." in redeploy(3)
+    three = living()
+    assert two < three
+    assert "none is restarted" not in redeploy(3)
+    assert living() == three
+    assert "2 instances instead of 3; none is restarted." in redeploy(2)
+    assert living() < three
 
 
 def test_top_of_nothing_is_refused() -> None:

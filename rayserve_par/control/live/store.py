@@ -1,8 +1,8 @@
 """Keeps status, events and overrides of every application in Ray's key-value store.
 
-Keys are `control/status/APP`, `control/events/APP`, `control/override/APP` and
-`control/replan/APP`. Each value is one
-JSON text that is replaced as a whole, so readers never see half of one. Needs a process that is
+Keys are `control/status/APP`, `control/events/APP`, `control/override/APP`, `control/replan/APP`
+and `control/number/APP`. Each value is one JSON text that is replaced as a whole, so readers never
+see half of one. Needs a process that is
 connected to the cluster. `events/APP` is `{"counted": n, "events": [...]}`, oldest first, as
 `decide.events.Event.as_object` gives them.
 """
@@ -63,6 +63,17 @@ def read_replan(app: str) -> Mapping[str, Any] | None:
     return found
 
 
+def write_number(app: str, kept: Mapping[str, Any]) -> None:
+    """Replace the number that was asked for after the deployment: see `replanning/document.py`."""
+    _put(f"control/number/{app}", kept)
+
+
+def read_number(app: str) -> Mapping[str, Any] | None:
+    """What was written last; None where there is nothing."""
+    found: Mapping[str, Any] | None = _get(f"control/number/{app}")
+    return found
+
+
 def decided_apps() -> tuple[str, ...]:
     """Applications that either log has decisions of, or that have a status, by name."""
     kinds = [f"control/{kind}/" for kind in ("status", "events", "replan")]
@@ -71,7 +82,7 @@ def decided_apps() -> tuple[str, ...]:
 
 def forget(app: str) -> None:
     """Delete all that is kept of an application."""
-    for kind in ("status", "events", "override", "replan"):
+    for kind in ("status", "events", "override", "replan", "number"):
         internal_kv._internal_kv_del(f"control/{kind}/{app}".encode(), namespace=_NAMESPACE)
 
 

@@ -2,12 +2,14 @@
 
 The layout goes into `args.replanned`, beside the user's own `layout: auto`: other args are other
 code to Serve, which then replaces every instance. The number and the way of replacing go into the
-`deployments` entry of the replica, which Serve applies without replacing anything.
+`deployments` entry of the replica, which Serve applies without replacing anything. A user's number
+goes there as well where it is all that changes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rayserve_par.control.decide.change_way import Step
@@ -39,35 +41,89 @@ def with_step(config: Mapping[str, Any], step: Step, *, sets_number: bool) -> di
     }
     if sets_number:
         options["num_replicas"] = step.instances
-    entries = [dict(entry) for entry in config.get("deployments") or ()]
-    ours = next((entry for entry in entries if entry.get("name") == DEPLOYMENT), None)
-    if ours is None:
-        entries.append({"name": DEPLOYMENT, **options})
-    else:
-        ours.update(options)
-    return {**config, "deployments": entries}
+    return {**config, "deployments": _with_options(config, options)}
+
+
+def number_asked(kept: Mapping[str, Any] | None, args: Mapping[str, Any]) -> int | None:
+    """The number that `rayserve-par deploy` was given for these args after they were deployed.
+
+    `kept` is what it wrote down (`Kept.numbers`); of other args it says nothing.
+    """
+    if kept is None or _but_choice(kept["args"]) != _but_choice(args):
+        return None
+    return int(kept["instances"])
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A document to deploy, and the numbers that its args do not have, to be written down."""
+
+    document: dict[str, Any]
+    numbers: dict[str, dict[str, Any]]
 
 
 def keeping_choices(
-    document: Mapping[str, Any], deployed: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
-    """`document` with the choices for applications whose args are as they were deployed.
+    document: Mapping[str, Any],
+    deployed: Mapping[str, Mapping[str, Any]],
+    asked: Mapping[str, int | None],
+) -> Kept:
+    """`document` so that it replaces no instance of an application whose args are as deployed.
 
-    Without it the same config deployed again would replace every instance. `deployed` is by name.
+    The controller's choices stay. Where `num_replicas` is all that changes, the new number goes
+    into the `deployments` entry. `deployed` and `asked`, the last such number, are by name.
     """
-    return {
-        **document,
-        "applications": [
-            _keeping(entry, deployed.get(entry.get("name", "default"), {}))
-            for entry in document["applications"]
-        ],
-    }
+    entries, numbers = [], {}
+    for entry in document["applications"]:
+        name = entry.get("name", "default")
+        there = deployed.get(name, {})
+        kept = _keeping(entry, there, asked.get(name))
+        entries.append(kept)
+        wanted = _wanted(entry)
+        if there and isinstance(wanted, int) and kept["args"] == there.get("args"):
+            numbers[name] = {"instances": wanted, "args": kept["args"]}
+    return Kept({**document, "applications": entries}, numbers)
 
 
-def _keeping(entry: Mapping[str, Any], deployed: Mapping[str, Any]) -> dict[str, Any]:
-    args = dict(deployed.get("args") or {})
-    replanned = args.pop("replanned", None)
-    if replanned is None or args != (entry.get("args") or {}):
+def _keeping(
+    entry: Mapping[str, Any], deployed: Mapping[str, Any], asked: int | None
+) -> dict[str, Any]:
+    args, given = deployed.get("args") or {}, entry.get("args") or {}
+    if not deployed or _but_number(args) != _but_number(given):
         return dict(entry)
-    kept = {"deployments": deployed["deployments"]} if deployed.get("deployments") else {}
-    return {**kept, **entry, "args": {**args, "replanned": replanned}}
+    was, wanted = args.get("num_replicas"), _wanted(entry)
+    same = wanted == (was if asked is None else asked)
+    if not same and not (isinstance(was, int) and isinstance(wanted, int)):
+        return dict(entry)
+    chosen = "replanned" in args
+    kept = {"deployments": deployed["deployments"]} if chosen and "deployments" in deployed else {}
+    new = {**kept, **entry, "args": dict(args)}
+    if same and (chosen or asked is None):
+        return new
+    return {**new, "deployments": _with_options(new, {"num_replicas": wanted})}
+
+
+def _wanted(entry: Mapping[str, Any]) -> Any:
+    """The number of the replica's `deployments` entry, which Serve heeds first, or of the args."""
+    for one in entry.get("deployments") or ():
+        if one.get("name") == DEPLOYMENT and one.get("num_replicas") is not None:
+            return one["num_replicas"]
+    return (entry.get("args") or {}).get("num_replicas")
+
+
+def _but_choice(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The user's args, without the controller's."""
+    return {key: args[key] for key in args if key != "replanned"}
+
+
+def _but_number(args: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in _but_choice(args).items() if key != "num_replicas"}
+
+
+def _with_options(config: Mapping[str, Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The `deployments` of `config`, those of the replica with these options."""
+    entries = [dict(entry) for entry in config.get("deployments") or ()]
+    ours = next((entry for entry in entries if entry.get("name") == DEPLOYMENT), None)
+    if ours is None:
+        return [*entries, {"name": DEPLOYMENT, **options}]
+    ours.update(options)
+    return entries

@@ -37,13 +37,18 @@ _ROUNDING = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Everything that was read at one moment, for all applications."""
+    """Everything that was read at one moment, for all applications.
+
+    `room` and `asked`, the number of instances that its user asked for after the deployment, are
+    of one application.
+    """
 
     now_seconds: float
     cluster: Cluster
     room: Room
     instances: tuple[InstanceView, ...]
     statuses: tuple[ControlStatus, ...]
+    asked: int | None = None
 
     def status_of(self, app: str) -> ControlStatus | None:
         """The scaling policy's word on the application, unless it is stale."""
@@ -54,7 +59,7 @@ class Seen:
 def state_of(seen: Seen, app: AppState, args: AppArgs, record: ReplanRecord) -> ReplanState | None:
     """The state of one application; None while nothing is known of its layout yet.
 
-    `seen.room` must be that of this application.
+    `seen.room` and `seen.asked` must be those of this application.
     """
     status = seen.status_of(app.name)
     living = [view for view in seen.instances if view.record.app == app.name]
@@ -92,7 +97,7 @@ def state_of(seen: Seen, app: AppState, args: AppArgs, record: ReplanRecord) -> 
         failed=app.status == "DEPLOY_FAILED" and ready < app.target_replicas,
         candidates=prospects(seen.room, listed),
         missing=missing,
-        counting=counting_of(args),
+        counting=counting_of(args, seen.asked),
         rate=workload.rate,
         isl=limits.isl,
         osl=limits.osl,
@@ -104,11 +109,13 @@ def state_of(seen: Seen, app: AppState, args: AppArgs, record: ReplanRecord) -> 
     )
 
 
-def counting_of(args: AppArgs) -> Counting:
-    """How the configuration counts instances."""
+def counting_of(args: AppArgs, asked: int | None) -> Counting:
+    """How the configuration counts instances; `asked` is a number that came later."""
     if args.autoscaling is not None:
         scaled = args.autoscaling
         return Counting(CountBy.POLICY, least=scaled.min_replicas, most=scaled.max_replicas)
+    if asked is not None:
+        return Counting(CountBy.FIXED, number=asked)
     if args.num_replicas == "fit":
         return Counting(CountBy.FIT)
     if args.num_replicas is None and args.workload is not None and args.workload.rate:

@@ -21,6 +21,7 @@ from rayserve_par.control.live.records import Mode, Override
 from rayserve_par.control.observe import living_instances
 from rayserve_par.control.replanning.act import carry_out
 from rayserve_par.control.replanning.candidates import Room
+from rayserve_par.control.replanning.document import number_asked
 from rayserve_par.control.replanning.look import Seen, counting_of, state_of
 from rayserve_par.control.replanning.record import ReplanRecord
 from rayserve_par.control.serve_client import AppState, ServeClient
@@ -115,8 +116,9 @@ class Replanner:
         record = ReplanRecord.from_object(found).for_config(given)
         try:
             args = parse_args(given, app.name)
+            asked = number_asked(store.read_number(app.name), given)
             if keep and record.undone is not None and mode is Mode.ACTING:
-                record = self._finish(app.name, record, counting_of(args))
+                record = self._finish(app.name, record, counting_of(args, asked))
                 last = record.log.events[-1] if record.log.events else None
                 return Outcome(
                     app.name,
@@ -128,7 +130,7 @@ class Replanner:
                     event=last if last and last.decision == record.latest else None,
                 )
             room = Room(tuple(live_nodes()), groups_of(app.name), nodes_of_kind)
-            state = state_of(replace(seen, room=room), app, args, record)
+            state = state_of(replace(seen, room=room, asked=asked), app, args, record)
             if state is None:
                 return Outcome(app.name, mode, None, None, problem="no instance has started yet")
             # To plan takes up to seconds, in which `replan --apply` or a controller may have acted.

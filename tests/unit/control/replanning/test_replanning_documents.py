@@ -24,7 +24,13 @@ from rayserve_par.control.decide.replan_state import (
 from rayserve_par.control.decide.trial import Expectation, Figures, Window
 from rayserve_par.control.replanning.act import carry_out
 from rayserve_par.control.replanning.controller import controller_args
-from rayserve_par.control.replanning.document import keeping_choices, with_choice, with_step
+from rayserve_par.control.replanning.document import (
+    keeping_choices,
+    number_asked,
+    with_choice,
+    with_step,
+)
+from rayserve_par.control.replanning.look import counting_of
 from rayserve_par.control.replanning.record import ReplanRecord
 from rayserve_par.errors import RefusedError
 from rayserve_par.planning.layout import Layout
@@ -132,12 +138,69 @@ def test_the_same_config_deployed_again_keeps_the_choice() -> None:
     other = {"name": "b", "args": {"model": "x"}}
     deployed = with_step(with_choice(APP, TWO_PP2), Step(2, 0, 0.2), sets_number=True)
     by_name = {"a": deployed, "b": other}
-    again = keeping_choices({"http_options": {}, "applications": [APP, other]}, by_name)
-    assert again == {"http_options": {}, "applications": [deployed, other]}
+    again = keeping_choices({"http_options": {}, "applications": [APP, other]}, by_name, {})
+    assert again.document == {"http_options": {}, "applications": [deployed, other]}
     changed = {**APP, "args": {**APP["args"], "target": "latency"}}
-    new = keeping_choices({"applications": [changed, other]}, by_name)
-    assert new == {"applications": [changed, other]}
-    assert keeping_choices({"applications": [APP]}, {}) == {"applications": [APP]}
+    new = keeping_choices({"applications": [changed, other]}, by_name, {})
+    assert new.document == {"applications": [changed, other]}
+    assert new.numbers == {}
+    assert keeping_choices({"applications": [APP]}, {}, {}).document == {"applications": [APP]}
+
+
+def numbered(number: Any, **more: Any) -> dict[str, Any]:
+    return {**APP, "args": {**APP["args"], "num_replicas": number}, **more}
+
+
+def serve_gets(entry: dict[str, Any], deployed: dict[str, Any], asked: int | None) -> Any:
+    """The `num_replicas` of the args and of the deployment."""
+    kept = keeping_choices({"applications": [entry]}, {"a": deployed}, {"a": asked})
+    [found] = kept.document["applications"]
+    [options] = found.get("deployments") or [{}]
+    return found["args"].get("num_replicas"), options.get("num_replicas")
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "args", "deployment"),
+    [
+        pytest.param(2, None, 2, None, id="nothing changes"),
+        pytest.param(3, None, 2, 3, id="a number changes"),
+        pytest.param(3, 3, 2, 3, id="and is deployed again"),
+        pytest.param(2, 3, 2, 2, id="and changes back"),
+        pytest.param("fit", None, "fit", None, id="it is no number any more"),
+    ],
+)
+def test_another_number_alone_replaces_no_instance(
+    given: Any, asked: int | None, args: Any, deployment: int | None
+) -> None:
+    """Args that are as deployed are the same code to Serve."""
+    assert serve_gets(numbered(given), numbered(2), asked) == (args, deployment)
+
+
+def test_another_number_of_a_chosen_layout_keeps_the_choice() -> None:
+    deployed = with_step(with_choice(numbered(2), TWO_PP2), Step(1, 0, 0.2), sets_number=True)
+    # The controller found room for one; the user's file says what it said.
+    assert serve_gets(numbered(2), deployed, None) == (2, 1)
+    kept = keeping_choices({"applications": [numbered(4)]}, {"a": deployed}, {})
+    [found] = kept.document["applications"]
+    assert found["args"] == deployed["args"]
+    assert found["deployments"][0]["num_replicas"] == 4
+    assert found["deployments"][0]["max_surge_percent"] == 0
+
+
+def test_a_number_that_a_config_sets_for_the_deployment_goes_first() -> None:
+    entries = [{"name": "instance", "num_replicas": 5}]
+    assert serve_gets(numbered(3, deployments=entries), numbered(2), None) == (2, 5)
+
+
+def test_a_number_is_remembered_for_the_args_that_it_was_asked_for() -> None:
+    kept = keeping_choices({"applications": [numbered(3)]}, {"a": numbered(2)}, {})
+    [number] = kept.numbers.values()
+    assert number_asked(number, numbered(2)["args"]) == 3
+    assert number_asked(number, with_choice(numbered(2), TWO_PP2)["args"]) == 3
+    assert number_asked(number, numbered(4)["args"]) is None
+    assert number_asked(None, numbered(2)["args"]) is None
+    counted = counting_of(parse_args(numbered(2)["args"], "a"), 3)
+    assert counted == Counting(CountBy.FIXED, number=3)
 
 
 def test_a_record_comes_back_from_json_as_it_was() -> None:

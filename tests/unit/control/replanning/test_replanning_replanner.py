@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("ray", reason="the controller's modules need Ray")
 
+from rayserve_par.control.decide.prospect import CountBy, Counting
 from rayserve_par.control.decide.replan_settings import ReplanSettings
 from rayserve_par.control.live import store
 from rayserve_par.control.live.records import ControlStatus, Mode, Override
@@ -41,6 +42,7 @@ class World:
     held_on: str = "a"
     records: dict[str, Any] = field(default_factory=dict)
     override: Override = field(default_factory=Override)
+    number: dict[str, Any] | None = None
     statuses: tuple[ControlStatus, ...] = ()
     deployed: int = 0
     fails: bool = False
@@ -103,6 +105,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(module, "groups_of", made.groups)
     monkeypatch.setattr(store, "read_statuses", lambda: made.statuses)
     monkeypatch.setattr(store, "read_override", lambda _: made.override)
+    monkeypatch.setattr(store, "read_number", lambda _: made.number)
     monkeypatch.setattr(store, "read_replan", made.records.get)
     monkeypatch.setattr(store, "write_replan", made.records.__setitem__)
     return made
@@ -147,6 +150,23 @@ def test_the_node_goes_and_the_layout_falls_back(world: World) -> None:
     assert looks(world, 4) == ["lost"]
     assert world.args["replanned"]["tp"] == 1
     assert "2 > 1" in world.record.log.events[-1].decision.note
+
+
+def test_a_number_that_its_user_asked_for_later_counts_before_that_of_the_args(
+    world: World,
+) -> None:
+    world.args["num_replicas"] = 1
+    world.number = {"instances": 3, "args": dict(world.args)}
+    client: Any = world
+
+    def counted() -> Counting:
+        [outcome] = Replanner(client, SETTINGS, lambda: world.now).look()
+        assert outcome.state is not None
+        return outcome.state.counting
+
+    assert counted() == Counting(CountBy.FIXED, number=3)
+    world.args["num_replicas"] = 2
+    assert counted() == Counting(CountBy.FIXED, number=2)
 
 
 def test_a_layout_that_its_user_set_is_left_and_what_is_missing_is_said(world: World) -> None:
