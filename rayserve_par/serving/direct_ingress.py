@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 _CALLBACK = "rayserve_par.serving.direct_ingress.middlewares"
 _CALLBACK_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+_DRAINING_VARIABLE = "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"
+# The HAProxies learn of it within about a second; Ray's 30 s, in which a replica that has nothing
+# left to do keeps its GPUs, are for load balancers further away.
+_DRAINING_SECONDS = "3"
 
 logger = logging.getLogger("ray.serve")
 
@@ -63,8 +67,9 @@ _REQUEST_ID_SENT = b"X-Request-ID"
 
 
 def direct_ingress_env() -> dict[str, str]:
-    """A replica's variables that turn it on; none where the cluster has a callback of its own."""
-    return {} if _CALLBACK_VARIABLE in os.environ else {_CALLBACK_VARIABLE: _CALLBACK}
+    """Variables of a replica that turn it on and let it leave sooner; the cluster's own stay."""
+    ours = {_CALLBACK_VARIABLE: _CALLBACK, _DRAINING_VARIABLE: _DRAINING_SECONDS}
+    return {name: value for name, value in ours.items() if name not in os.environ}
 
 
 def middlewares() -> list[Middleware]:

@@ -132,8 +132,8 @@ def cluster_environment(name: str, folder: Path) -> dict[str, str]:
         # A reloaded HAProxy leaves with its last stream, and cuts what is left after so long.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "3600",
         "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
-        # An instance listens so long after it was told to stop. One HAProxy is to learn of it here,
-        # which takes about a second; Ray's 30 s are for load balancers further away.
+        # An instance listens so long after it was told to stop. Replicas of ours have it anyway
+        # (serving/direct_ingress.py); Serve's controller makes its own limits of it.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "3",
         # A dead HAProxy is replaced after three questions: 3 s instead of 30.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -259,11 +262,32 @@ def test_ray_has_the_names_that_are_used() -> None:
         assert hasattr(ServeReplica, name) or f"self.{name}" in source, name
     assert ReplicaMetricsManager.record_request_metrics
     assert ReplicaMetricsManager.record_ingress_request_metrics
-    (path,) = direct_ingress_env().values()
+    path = direct_ingress_env()["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
     assert import_attr(path) is direct_ingress.middlewares
 
 
-def test_a_callback_that_the_cluster_has_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    (name,) = direct_ingress_env()
-    monkeypatch.setenv(name, "their.own:callback")
-    assert direct_ingress_env() == {}
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH", "their.own:callback"),
+        ("RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", "30"),
+    ],
+)
+def test_what_the_cluster_sets_stays(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(name, raising=False)
+    assert name in direct_ingress_env()
+    monkeypatch.setenv(name, value)
+    assert name not in direct_ingress_env()
+
+
+def test_serve_reads_how_long_a_replica_listens_after_it_was_told_to_leave() -> None:
+    """In the replica's process, from its environment."""
+    names = direct_ingress_env()
+    words = [sys.executable, "-c", "import ray.serve._private.replica as r;"]
+    words[-1] += "print(r.RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S)"
+    done = subprocess.run(
+        words, env={**os.environ, **names}, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) == 3.0
