@@ -61,7 +61,7 @@ def deploy(
     kept = keeping_choices(read.document, deployed, asked)
     for name, number in kept.numbers.items():
         store.write_number(name, number)
-        wanted, before = number["instances"], asked[name] or number["args"].get("num_replicas")
+        wanted, before = number["instances"], asked[name] or number["args"].get("num_replicas", 1)
         if wanted != before:
             console.print(f"{name}: {wanted} instances instead of {before}; none is restarted.")
     document = kept.document if replace else client.beside_deployed(kept.document)

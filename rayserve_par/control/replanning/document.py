@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rayserve_par.control.config_file import IMPORT_PATH
 from rayserve_par.control.decide.change_way import Step
 from rayserve_par.control.decide.prospect import Choice
 
@@ -56,7 +57,7 @@ def number_asked(kept: Mapping[str, Any] | None, args: Mapping[str, Any]) -> int
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A document to deploy, and the numbers that its args do not have, to be written down."""
+    """A document to deploy, and the numbers of instances that are asked for, to be written down."""
 
     document: dict[str, Any]
     numbers: dict[str, dict[str, Any]]
@@ -71,16 +72,20 @@ def keeping_choices(
 
     The controller's choices stay. Where `num_replicas` is all that changes, the new number goes
     into the `deployments` entry. `deployed` and `asked`, the last such number, are by name.
+    Applications of other builders stay as they are.
     """
     entries, numbers = [], {}
     for entry in document["applications"]:
         name = entry.get("name", "default")
-        there = deployed.get(name, {})
+        there = deployed.get(name)
+        if there is None or entry.get("import_path") != IMPORT_PATH:
+            entries.append(dict(entry))
+            continue
         kept = _keeping(entry, there, asked.get(name))
         entries.append(kept)
-        wanted = _wanted(entry)
-        if there and isinstance(wanted, int) and kept["args"] == there.get("args"):
-            numbers[name] = {"instances": wanted, "args": kept["args"]}
+        wanted, args = _wanted(entry), kept.get("args") or {}
+        if isinstance(wanted, int) and args == (there.get("args") or {}):
+            numbers[name] = {"instances": wanted, "args": args}
     return Kept({**document, "applications": entries}, numbers)
 
 
@@ -88,9 +93,9 @@ def _keeping(
     entry: Mapping[str, Any], deployed: Mapping[str, Any], asked: int | None
 ) -> dict[str, Any]:
     args, given = deployed.get("args") or {}, entry.get("args") or {}
-    if not deployed or _but_number(args) != _but_number(given):
+    if _but_number(args) != _but_number(given):
         return dict(entry)
-    was, wanted = args.get("num_replicas"), _wanted(entry)
+    was, wanted = _number(args), _wanted(entry)
     same = wanted == (was if asked is None else asked)
     if not same and not (isinstance(was, int) and isinstance(wanted, int)):
         return dict(entry)
@@ -107,7 +112,13 @@ def _wanted(entry: Mapping[str, Any]) -> Any:
     for one in entry.get("deployments") or ():
         if one.get("name") == DEPLOYMENT and one.get("num_replicas") is not None:
             return one["num_replicas"]
-    return (entry.get("args") or {}).get("num_replicas")
+    return _number(entry.get("args") or {})
+
+
+def _number(args: Mapping[str, Any]) -> Any:
+    """The number that the args ask for; None where the load decides."""
+    by_load = args.get("autoscaling") or (args.get("workload") or {}).get("rate")
+    return args.get("num_replicas") or (None if by_load else 1)
 
 
 def _but_choice(args: Mapping[str, Any]) -> dict[str, Any]:

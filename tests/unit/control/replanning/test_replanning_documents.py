@@ -38,7 +38,11 @@ from rayserve_par.serving.config import parse_args
 from tests.unit.control.decide.replan_cases import TP1, TP2, state
 
 TWO_PP2 = Choice(Layout(pp=2), True, "8xH200", 2)
-APP: dict[str, Any] = {"name": "a", "args": {"model": "tiny-llama", "layout": "auto"}}
+APP: dict[str, Any] = {
+    "name": "a",
+    "import_path": "rayserve_par:build_app",
+    "args": {"model": "tiny-llama", "layout": "auto"},
+}
 
 
 def test_the_choice_stands_beside_the_users_auto_and_is_obeyed() -> None:
@@ -149,6 +153,31 @@ def test_the_same_config_deployed_again_keeps_the_choice() -> None:
 
 def numbered(number: Any, **more: Any) -> dict[str, Any]:
     return {**APP, "args": {**APP["args"], "num_replicas": number}, **more}
+
+
+def without_number(**more: Any) -> dict[str, Any]:
+    return {**APP, "args": {**APP["args"], **more}}
+
+
+@pytest.mark.parametrize(
+    ("deployed", "expected"),
+    [
+        pytest.param(without_number(), (None, 3), id="one, without a word"),
+        pytest.param(without_number(workload={"rate": 9.0}), None, id="as many as carry a rate"),
+        pytest.param(without_number(autoscaling={"max_replicas": 4}), None, id="scaled"),
+    ],
+)
+def test_a_number_where_there_was_none(deployed: dict[str, Any], expected: Any) -> None:
+    """What decided the number before was no number: Serve gets the new args."""
+    given = {**deployed, "args": {**deployed["args"], "num_replicas": 3}}
+    assert serve_gets(given, deployed, None) == (expected or (3, None))
+
+
+def test_applications_of_others_stay_as_they_are() -> None:
+    other = {"name": "b", "import_path": "their.own:app"}
+    kept = keeping_choices({"applications": [other]}, {"b": {**other, "args": {}}}, {"b": None})
+    assert kept.document == {"applications": [other]}
+    assert kept.numbers == {}
 
 
 def serve_gets(entry: dict[str, Any], deployed: dict[str, Any], asked: int | None) -> Any:
